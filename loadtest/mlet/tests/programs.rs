@@ -113,8 +113,17 @@ const LINES: [(&str, &[&str], &[&str]); 8] = [
     ),
     (
         env!("CARGO_BIN_EXE_mlet-bulk"),
-        &["down 192.0.2.1:9", "up a:9 100"],
-        &["", "up", "up a:0", "up a:9 0", "sideways 192.0.2.1:9", "up a:9 x", "up a:9 1 2"],
+        &["down 192.0.2.1:9", "up a:9 100", "up a:9 100 3600"],
+        &[
+            "",
+            "up",
+            "up a:0",
+            "up a:9 0",
+            "sideways 192.0.2.1:9",
+            "up a:9 x",
+            "up a:9 1 0",
+            "up a:9 1 2 3",
+        ],
     ),
     (
         env!("CARGO_BIN_EXE_mlet-single"),

@@ -1,15 +1,15 @@
-//! `mlet-bulk down|up HOST:PORT [BYTES]`: how fast bytes go between a server and the mlet, over a TCP
+//! `mlet-bulk down|up HOST:PORT [BYTES [SECONDS]]`: how fast bytes go between a server and the mlet, over a TCP
 //! connection of the endpoint and through the relay. Down ends when the server closes or BYTES have come;
-//! up sends BYTES, half-closes and waits for the server to close.
+//! up sends BYTES, half-closes and waits for the server to close. What takes longer than SECONDS (600) fails.
 //!
 //! ```text
 //! KEY <TAB> ADDRESS <TAB> down or up <TAB> bytes <TAB> seconds <TAB> megabytes a second
 //! ```
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mlet::arguments;
 use mlet::{
@@ -20,7 +20,7 @@ use mlet::{
 #[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]\n\
+const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES [SECONDS]]\n\
     prints a line for its endpoint: key, address, down or up, bytes,\n\
     seconds, megabytes a second";
 const SKTID: u8 = 1;
@@ -32,12 +32,16 @@ const RECEIVE_BUFFER_LEN: u32 = 1 << 20;
 const CHUNK_LEN: usize = 256 * 1024;
 const CHUNKS_MAX: u64 = 8;
 const BYTES_DEFAULT: u64 = 100_000_000;
+/// How long all of it may take unless told otherwise: a server that sends a byte from time to time is not waited for without
+/// end.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is asked for.
 struct Arguments {
     direction: Direction,
     server: String,
     bytes: Option<u64>,
+    patience: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -48,13 +52,9 @@ enum Direction {
 
 fn main() -> ExitCode {
     mlet::run_with(USAGE, judged, |client, endpoint, arguments| {
-        let Arguments { direction, server, bytes } = arguments;
-        let server = resolve(&server, 80)?;
+        let server = resolve(&arguments.server, 80)?;
         let started = Instant::now();
-        let (name, bytes) = match direction {
-            Direction::Down => ("down", receive(client, server, bytes.unwrap_or(u64::MAX))?),
-            Direction::Up => ("up", send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?),
-        };
+        let (name, bytes) = transfer(client, server, &arguments)?;
         let seconds = started.elapsed().as_secs_f64();
         let rate = bytes as f64 / seconds / 1e6;
         let endpoint = endpoint.columns();
@@ -63,19 +63,33 @@ fn main() -> ExitCode {
 }
 
 fn judged(words: &[String]) -> Result<Arguments, MletError> {
-    let (direction, server, bytes) = match arguments::without_options(words)? {
-        [direction, server] => (direction, server, None),
-        [direction, server, bytes] => {
-            (direction, server, Some(arguments::number::<NonZeroU64>(bytes)?.get()))
-        }
+    let (direction, server, numbers) = match arguments::without_options(words)? {
+        [direction, server, numbers @ ..] if numbers.len() <= 2 => (direction, server, numbers),
         _ => return Err(MletError::Usage),
     };
+    let bytes = numbers.first().map(|bytes| arguments::number::<NonZeroU64>(bytes)).transpose()?;
+    let seconds = numbers.get(1).map(|time| arguments::number::<NonZeroU32>(time)).transpose()?;
+    let patience = seconds.map_or(PATIENCE, |time| Duration::from_secs(time.get().into()));
     let direction = match &**direction {
         "down" => Direction::Down,
         "up" => Direction::Up,
         _ => return Err(MletError::Usage),
     };
-    Ok(Arguments { direction, server: arguments::host(server)?, bytes })
+    let bytes = bytes.map(NonZeroU64::get);
+    Ok(Arguments { direction, server: arguments::host(server)?, bytes, patience })
+}
+
+/// Which way, and how many bytes went.
+fn transfer(
+    client: &mut Client,
+    server: SocketAddr,
+    Arguments { direction, bytes, patience, .. }: &Arguments,
+) -> Result<(&'static str, u64), MletError> {
+    client.set_session_deadline(Instant::now() + *patience);
+    Ok(match direction {
+        Direction::Down => ("down", receive(client, server, bytes.unwrap_or(u64::MAX))?),
+        Direction::Up => ("up", send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?),
+    })
 }
 
 /// How many bytes came.
@@ -167,6 +181,19 @@ mod tests {
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
         let bytes = (CHUNKS_MAX + 2) * CHUNK_LEN as u64 + 1;
         assert_eq!(send(&mut client, remote, bytes).unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_takes_longer_than_it_may_is_given_up() {
+        for direction in [Direction::Down, Direction::Up] {
+            let (session, _endpoint) = std::os::unix::net::UnixStream::pair().unwrap();
+            let mut client = Client::new(session, Duration::from_secs(1)).unwrap();
+            let (server, patience) = ("192.0.2.7:80".to_owned(), Duration::ZERO);
+            let arguments = Arguments { direction, server, bytes: None, patience };
+            let remote = "192.0.2.7:80".parse().unwrap();
+            let error = transfer(&mut client, remote, &arguments).unwrap_err().to_string();
+            assert!(error.starts_with("the session's deadline passed when "), "{error}");
+        }
     }
 
     #[test]
