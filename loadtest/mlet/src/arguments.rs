@@ -16,6 +16,7 @@ use packetlab::message::Family;
 use crate::lines::{complain, print_line};
 use crate::mlet_error::MletError;
 use crate::names::no_address;
+use crate::tell_about_itself;
 
 /// Exit code of a mlet whose arguments make no sense. The same number as clap's.
 pub const USAGE_ERROR: u8 = 2;
@@ -50,6 +51,28 @@ impl CommandLine {
         }
         Self { is_check, words }
     }
+}
+
+/// What `judge` makes of the words of this process, for mlets that [`run_with`](crate::run_with) does not run.
+///
+/// # Errors
+/// It ends with this code: it was asked for its help, for its version, or for this judgement alone, or the words are no good.
+pub fn judged<A>(
+    usage: &str,
+    judge: impl FnOnce(&[String]) -> Result<A, MletError>,
+) -> Result<A, ExitCode> {
+    let CommandLine { is_check, words } = CommandLine::of_process();
+    let words: Result<Vec<String>, _> = words.into_iter().map(OsString::into_string).collect();
+    let first = words.as_ref().ok().and_then(|words| words.first());
+    if let Some(told) = tell_about_itself(usage, "", first.map(String::as_str)) {
+        return Err(told);
+    }
+    let no_text = |word: OsString| {
+        MletError::Failed(format!("'{}' is no text", word.to_string_lossy().escape_debug()))
+    };
+    let judged = words.map_err(no_text).and_then(|words| judge(&words));
+    let judged = judged.map_err(|error| refused(usage, &error))?;
+    if is_check { Err(ok()) } else { Ok(judged) }
 }
 
 /// Says that the words of this process are right, which is how a check ends well.

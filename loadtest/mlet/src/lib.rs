@@ -96,7 +96,6 @@ mod singleton;
 mod talk;
 mod turn;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -182,22 +181,10 @@ pub fn run_with<A>(
     mlet: impl FnOnce(&mut Client, &Endpoint, A) -> Result<(), MletError>,
 ) -> ExitCode {
     let name = usage.split(' ').next().unwrap_or(usage);
-    let CommandLine { is_check, words } = CommandLine::of_process();
-    let words: Result<Vec<String>, _> = words.into_iter().map(OsString::into_string).collect();
-    let first = words.as_ref().ok().and_then(|words| words.first());
-    if let Some(told) = tell_about_itself(usage, "", first.map(String::as_str)) {
-        return told;
-    }
-    let no_text = |word: OsString| {
-        MletError::Failed(format!("'{}' is no text", word.to_string_lossy().escape_debug()))
-    };
-    let arguments = match words.map_err(no_text).and_then(|words| judge(&words)) {
+    let arguments = match arguments::judged(usage, judge) {
         Ok(arguments) => arguments,
-        Err(error) => return arguments::refused(usage, &error),
+        Err(ended) => return ended,
     };
-    if is_check {
-        return arguments::ok();
-    }
     let Some(endpoint) = Endpoint::from_environment() else {
         complain(&format!(
             "{name}: EPADDR is not set; a mlet is started by pktxpmgr (with -s, by mlet-single)"

@@ -75,7 +75,7 @@ fn a_number_that_mlet_echo_cannot_take_is_named_in_one_line() {
 }
 
 /// What each takes, and what it does not.
-const LINES: [(&str, &[&str], &[&str]); 8] = [
+const LINES: [(&str, &[&str], &[&str]); 9] = [
     (
         env!("CARGO_BIN_EXE_mlet-http-get"),
         &["", "www.example.com:8080 /a%20path"],
@@ -130,6 +130,11 @@ const LINES: [(&str, &[&str], &[&str]); 8] = [
         &[concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 1")],
         &["", concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 many")],
     ),
+    (
+        env!("CARGO_BIN_EXE_mlet-load"),
+        &["exit", "source 100", "echo 60 any", "sink 60 0 /run/x"],
+        &["", "sing", "source x", "source 16777216", "echo 60 one", "echo 60 0 /run/x y"],
+    ),
 ];
 
 /// How a program ends with these words alone, neither a session nor an environment.
@@ -162,8 +167,7 @@ fn every_mlet_judges_its_arguments_without_an_endpoint() {
 /// With an endpoint, as pktxpmgr starts them.
 #[test]
 fn arguments_that_make_no_sense_are_code_2() {
-    let load = (env!("CARGO_BIN_EXE_mlet-load"), &[][..], &["sing"][..]);
-    for (program, _, wrong) in LINES.into_iter().chain([load]) {
+    for (program, _, wrong) in LINES {
         // Its mlet is given its arguments when there is a session.
         let is_single = program.ends_with("mlet-single");
         for line in wrong.iter().filter(|line| !is_single || line.is_empty()) {

@@ -12,14 +12,20 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::thread;
 
-use mlet::{SessionStream, Sessions};
+use mlet::{MletError, SessionStream, Sessions, arguments};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
+use packetlab::message::PAYLOAD_LEN_MAX;
 
 const USAGE: &str = "mlet-load ROLE [SIZE [CORE [PATH]]]";
+
+const ROLES: [&str; 7] = ["exit", "echo", "sink", "source", "source-each", "asked", "echo-all"];
+
+/// Bytes of a message of the source's, unless it is told otherwise.
+const SIZE: u32 = 60;
 
 /// Bytes read or written at once.
 const CHUNK_LEN: usize = 64 * 1024;
@@ -37,30 +43,29 @@ const NOTHING: [u8; 4] = [0x90, 0, 0, 0];
 /// The manager's descriptor among those that are watched.
 const MANAGER: u64 = 0;
 
+/// What is asked for.
+struct Arguments {
+    role: String,
+    size: u32,
+    core: Option<usize>,
+    path: Option<String>,
+}
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let role = arguments.next().unwrap_or_default();
-    if let Some(told) = mlet::tell_about_itself(USAGE, "", Some(&role)) {
-        return told;
-    }
-    let size = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let core = arguments.next().and_then(|text| text.parse().ok());
+    let Arguments { role, size, core, path } = match arguments::judged(USAGE, judged) {
+        Ok(arguments) => arguments,
+        Err(ended) => return ended,
+    };
     if let Err(error) = core.map_or(Ok(()), pin) {
         let _ = writeln!(io::stderr(), "mlet-load: it cannot run on this core: {error}");
         return ExitCode::FAILURE;
     }
-    let ran = match (arguments.next(), role.as_str()) {
+    let ran = match (path, role.as_str()) {
         (Some(path), _) => listen(&path, &role, size),
         (None, "echo-all") => echo_all(),
         (None, "exit") => Ok(()),
         // The session ends when the endpoint wants it; that is no failure of ours.
-        (None, "echo" | "sink" | "source" | "source-each" | "asked") => {
-            SessionStream::on_stdin().map(|session| drop(serve(session, &role, size)))
-        }
-        _ => {
-            mlet::complain(&format!("mlet-load: usage: {USAGE}"));
-            return mlet::USAGE_ERROR.into();
-        }
+        (None, _) => SessionStream::on_stdin().map(|session| drop(serve(session, &role, size))),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +74,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn judged(words: &[String]) -> Result<Arguments, MletError> {
+    let [role, rest @ ..] = arguments::without_options(words)? else {
+        return Err(MletError::Usage);
+    };
+    if !ROLES.contains(&&**role) || rest.len() > 3 {
+        return Err(MletError::Usage);
+    }
+    let size = rest.first().map_or(Ok(SIZE), |size| arguments::number::<u32>(size))?;
+    if size as usize > PAYLOAD_LEN_MAX {
+        return Err(MletError::Failed(format!("messages have at most {PAYLOAD_LEN_MAX} bytes")));
+    }
+    let core = rest.get(1).filter(|core| **core != "any");
+    let core = core.map(|core| arguments::number(core)).transpose()?;
+    Ok(Arguments { role: role.clone(), size, core, path: rest.get(2).cloned() })
 }
 
 /// Lets this process, which has one thread yet, run on this core alone.
