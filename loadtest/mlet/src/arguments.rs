@@ -144,6 +144,20 @@ pub fn host_of(name: &str, family: Option<Family>) -> Result<String, MletError> 
     }
 }
 
+/// As [`host_of`], of one that packets without ports are for.
+///
+/// # Errors
+/// As there, or it has a port.
+pub fn host_alone(name: &str, family: Option<Family>) -> Result<String, MletError> {
+    match HostPort::parse(name) {
+        Ok(HostPort { port: Some(_), .. }) => Err(MletError::Failed(format!(
+            "{} has a port, and the packets have none; name the host alone",
+            name.escape_debug()
+        ))),
+        _ => host_of(name, family),
+    }
+}
+
 /// A whole number of this type; with one such as [`NonZeroU16`](std::num::NonZeroU16) of something that there has to be
 /// one of.
 ///
@@ -198,6 +212,17 @@ mod tests {
             ("a:0", None, false),
         ] {
             assert_eq!(host_of(name, family).is_ok(), is_right, "{name}");
+        }
+        let error = host_alone("a:80", None).unwrap_err().to_string();
+        assert_eq!(error, "a:80 has a port, and the packets have none; name the host alone");
+        for (name, family, is_right) in [
+            ("a", None, true),
+            ("2001:db8::1", None, true),
+            ("[2001:db8::1]:53", None, false),
+            ("192.0.2.1", Some(Family::Ipv6), false),
+            ("a b", None, false),
+        ] {
+            assert_eq!(host_alone(name, family).is_ok(), is_right, "{name}");
         }
         assert_eq!(number::<u16>("65535").unwrap(), 65_535);
         let error = number::<u16>("65536\u{1b}").unwrap_err().to_string();

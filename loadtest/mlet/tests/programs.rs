@@ -98,13 +98,18 @@ const LINES: [(&str, &[&str], &[&str]); 9] = [
             "127.0.0.1 1 2",
             "-5 a",
             "a:b",
+            "a:80",
         ],
     ),
-    (env!("CARGO_BIN_EXE_mlet-traceroute"), &["", "-4 a"], &["a b", "-6 127.0.0.1", "--max 3"]),
+    (
+        env!("CARGO_BIN_EXE_mlet-traceroute"),
+        &["", "-4 a"],
+        &["a b", "-6 127.0.0.1", "--max 3", "a:80"],
+    ),
     (
         env!("CARGO_BIN_EXE_mlet-path"),
         &["", "a udp", "-6 a:443 tcp 3"],
-        &["a:0 tcp", "a tcp 0", "-6 127.0.0.1", "a sctp", "a tcp x", "a tcp 1 2"],
+        &["a:80 icmp", "a:0 tcp", "a tcp 0", "-6 127.0.0.1", "a sctp", "a tcp x", "a tcp 1 2"],
     ),
     (
         env!("CARGO_BIN_EXE_mlet-echo"),
@@ -126,14 +131,14 @@ const LINES: [(&str, &[&str], &[&str]); 9] = [
         ],
     ),
     (
-        env!("CARGO_BIN_EXE_mlet-single"),
-        &[concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 1")],
-        &["", concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 many")],
-    ),
-    (
         env!("CARGO_BIN_EXE_mlet-load"),
         &["exit", "source 100", "echo 60 any", "sink 60 0 /run/x"],
         &["", "sing", "source x", "source 16777216", "echo 60 one", "echo 60 0 /run/x y"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_mlet-single"),
+        &[concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 1")],
+        &["", concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 many")],
     ),
 ];
 

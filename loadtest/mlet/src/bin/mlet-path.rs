@@ -124,7 +124,11 @@ fn judged(words: &[String]) -> Result<Arguments, MletError> {
         }
         _ => return Err(MletError::Usage),
     };
-    Ok(Arguments { family, target: arguments::host_of(target, family)?, kind, flows })
+    let target = match kind {
+        Kind::Icmp => arguments::host_alone(target, family)?,
+        Kind::Udp | Kind::Tcp => arguments::host_of(target, family)?,
+    };
+    Ok(Arguments { family, target, kind, flows })
 }
 
 impl Kind {

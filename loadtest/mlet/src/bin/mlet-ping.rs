@@ -66,7 +66,7 @@ fn judged(words: &[String]) -> Result<Arguments, MletError> {
         [target, count] => (&**target, arguments::number::<NonZeroU16>(count)?.get()),
         _ => return Err(MletError::Usage),
     };
-    Ok(Arguments { family, target: arguments::host_of(target, family)?, count })
+    Ok(Arguments { family, target: arguments::host_alone(target, family)?, count })
 }
 
 fn ping(

@@ -80,7 +80,7 @@ fn judged(words: &[String]) -> Result<Arguments, MletError> {
         [target] => target,
         _ => return Err(MletError::Usage),
     };
-    Ok(Arguments { family, target: arguments::host_of(target, family)? })
+    Ok(Arguments { family, target: arguments::host_alone(target, family)? })
 }
 
 fn trace(client: &mut Client, way: Way) -> Result<BTreeMap<u16, Probe<Answer>>, MletError> {
