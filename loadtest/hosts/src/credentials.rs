@@ -4,12 +4,14 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
+use packetlab::escape::Escaped;
 use packetlab::key::{KeyError, PrivateKey, PublicKey};
 use packetlab::program::{Program, ProgramLanguage};
 use packetlab::tls::SetupError;
@@ -69,7 +71,7 @@ pub fn certificate(path: &Path) -> Result<Certificate, CredentialError> {
         tracing::warn!(
             "{}: the agent certificate will be refused: now is not within its dates; `pktcred sign agent` \
              makes another",
-            path.display()
+            shown(path)
         );
     }
     Ok(certificate)
@@ -108,7 +110,7 @@ fn monitor(path: &Path) -> Result<Program, CredentialError> {
     let program =
         Program::from_file(language, &file).map_err(|error| unusable(error.to_string()))?;
     for message in monitor_module::check(&program).map_err(|unfit| unusable(unfit.to_string()))? {
-        tracing::warn!("{}: {}", path.display(), message.unjudged());
+        tracing::warn!("{}: {}", shown(path), message.unjudged());
     }
     Ok(program)
 }
@@ -122,6 +124,11 @@ fn read_all<T>(
         all.extend(list(&read(path)?).map_err(|cause| CredentialError::new(path, cause))?);
     }
     Ok(all)
+}
+
+/// A path in one line, whatever is in its name.
+fn shown(path: &Path) -> Escaped<'_> {
+    Escaped(path.as_os_str().as_bytes())
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
@@ -172,7 +179,7 @@ impl CredentialError {
 
 impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
+        write!(f, "{}: ", shown(&self.path))?;
         match &self.cause {
             Cause::File(cause) => cause.fmt(f),
             Cause::Key(KeyError::PassphraseNeeded) => {
@@ -322,6 +329,8 @@ mod tests {
         let missing = Path::new("/nonexistent/agent.cert");
         let error = certificate(missing).unwrap_err().to_string();
         assert!(error.starts_with("/nonexistent/agent.cert: "), "{error}");
+        let error = certificate(Path::new("/nonexistent/\u{1b}[2J\n")).unwrap_err().to_string();
+        assert!(error.starts_with(r"/nonexistent/\u{1b}[2J\n: "), "{error}");
         let directory = Directory::new("files");
         let text = directory.write("text", b"no PEM", 0o600);
         for error in [
