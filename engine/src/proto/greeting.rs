@@ -225,9 +225,9 @@ impl Greeting {
                 let programs = &self.programs;
                 let is_new = |(at, one): &(usize, &Program)| !programs[..*at].contains(one);
                 let first = programs.iter().enumerate().filter(is_new);
-                let monitors =
+                let mut monitors =
                     first.flat_map(|(_, one)| programs.iter().filter(move |it| *it == one));
-                { monitors }.nth(monitor_index.into())
+                monitors.nth(monitor_index.into())
             }
             (GreetingRequest::Start, _) => None,
         }
