@@ -180,7 +180,7 @@ fn of_files(given: Given<'_>) -> Option<String> {
     });
     twice.map(|(one, other, path)| {
         let shown = Escaped(path.as_os_str().as_bytes());
-        let why = format!("both would write to {shown}; name two places");
+        let why = format!("both would write to {shown}; name another place for one of them");
         apart(&format!("--{one}"), &format!("--{other}"), &why)
     })
 }
