@@ -216,6 +216,27 @@ fn keys_requests_and_programs_are_shown_too() {
 }
 
 #[test]
+fn whether_a_module_can_be_a_monitor_is_shown() {
+    let scratch = Scratch::new();
+    let least = r#"(module (import "monitor" "memory" (memory 1))
+        (func (export "malloc") (param i32) (result i32) i32.const 1024) (func (export "free") (param i32))
+        (func (export "check_pktlab_message_nclose") (param i32 i32 i32) (result i32) i32.const 0))"#;
+    scratch.write("least.wasm", wat::parse_str(least).unwrap());
+    scratch.write("none.wasm", wat::parse_str("(module (memory 1))").unwrap());
+    let said = scratch.done(&["show", "least.wasm", "none.wasm"]);
+    assert_says(
+        &said,
+        &[
+            "language: WebAssembly\n",
+            "\ncan be monitor: yes\nwarnings:\n  it has no function check_pktlab_message_nopen of the right type, and so \
+             lets no NOPEN pass\n",
+            "\ncan be monitor: no: it does not import its memory as monitor.memory",
+        ],
+    );
+    assert!(!said.contains("lets no NCLOSE pass"), "{said}");
+}
+
+#[test]
 fn a_bad_file_does_not_hide_the_others_and_names_its_flaw() {
     let scratch = Scratch::new();
     scratch.golden_key("xc");

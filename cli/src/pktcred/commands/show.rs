@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use cli::secret;
+use monitor_module::Kind;
 use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
 use packetlab::key::{Hex, PrivateKey, PublicKey};
 use packetlab::name_value::Pair;
@@ -232,6 +233,17 @@ fn program(program: &Program) -> Facts {
     );
     facts.add("encoded_len_bytes", program.encoded().len() as u64);
     facts.add("digest", Hex(program.digest()).to_string());
+    // One in eBPF may be a filter, and no endpoint runs it as a monitor.
+    if program.language() == ProgramLanguage::Wasm {
+        match monitor_module::check(program) {
+            Ok(unjudged) => {
+                facts.add("can_be_monitor", true);
+                let warnings: Vec<_> = unjudged.into_iter().map(Kind::unjudged).collect();
+                facts.add_list("warnings", &warnings);
+            }
+            Err(unfit) => facts.add("can_be_monitor", format!("no: {unfit}")),
+        }
+    }
     facts
 }
 
