@@ -3,20 +3,22 @@
 //!
 //! The keys of the endpoints stay in memory.
 //!
-//! Invariant: the directory is readable by its owner alone, and goes with the [`Home`] unless it is
-//! to be kept.
+//! Invariant: the directory is readable by its owner alone, and goes with the [`Home`] unless it is to be kept. Where the
+//! process is killed, the next home that is made takes it away: whoever has one holds the lock on a file in it.
 
 mod agent;
 mod error;
 mod identity;
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::Uid;
 use packetlab::address::HostPort;
 use packetlab::certificate::CertificateType;
 use packetlab::key::PublicKey;
@@ -41,6 +43,9 @@ pub const SNIKEY: &str = "demo";
 const VALIDITY: Duration = Duration::from_secs(400 * 24 * 3600);
 /// The monitor program that the experimenter's privilege demands of the controller. It lets everything pass.
 const PROGRAM: &[u8] = include_bytes!("../monitors/wat/pass_all.wasm");
+/// What the names of the directories of homes begin with, and the file in each that its process has locked.
+const NAME_START: &str = "pktfleet-demo-";
+const LOCK: &str = "lock";
 /// Endpoint 1 has the address after this one.
 const ADDRESS_BASE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 
@@ -80,8 +85,13 @@ impl Home {
     pub fn create(count: usize, keep: bool, surroundings: Surroundings) -> Result<Self, HomeError> {
         let settings = settings(surroundings)?;
         let home = home::Home::draw(settings.clone())?;
+        remove_deserted(&settings.directory);
         home.write(|_| None)?;
-        let directory = Directory { path: settings.directory.clone(), keep };
+        let mut directory = Directory { path: settings.directory.clone(), keep, lock: None };
+        if !keep {
+            let path = directory.path.join(LOCK);
+            directory.lock().map_err(|cause| home::HomeError::File { path, cause })?;
+        }
         let identities = (1..=count)
             .map(|number| {
                 let offset = u32::try_from(number).unwrap_or(u32::MAX);
@@ -146,7 +156,7 @@ impl Home {
 
 /// A new place in the system's directory for such things, under a name that nobody can foretell.
 fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
-    let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
+    let name = format!("{NAME_START}{:016x}", RandomState::new().hash_one("pktfleet"));
     let (not_before, not_after) = validity(VALIDITY);
     let program = ProgramFile {
         name: "pass_all.wasm".to_owned(),
@@ -164,11 +174,41 @@ fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
     })
 }
 
+/// Removes the homes beside this one whose processes were killed, as far as it can.
+fn remove_deserted(home: &Path) {
+    let Some(Ok(entries)) = home.parent().map(fs::read_dir) else { return };
+    let own = Uid::effective().as_raw();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let is_home = name.starts_with(NAME_START.as_bytes())
+            && path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == own);
+        // What has no lock is to be kept, or is just being made.
+        if is_home && File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
 /// A directory for the run, removed when dropped.
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
     keep: bool,
+    /// That of the file [`LOCK`], once it is there; there is none if the directory is to be kept.
+    lock: Option<File>,
+}
+
+impl Directory {
+    /// Says to others that this process is there, and removes it.
+    fn lock(&mut self) -> io::Result<()> {
+        // Found under its name when it is locked, and not before.
+        let [path, unlocked] = [LOCK, "unlocked"].map(|name| self.path.join(name));
+        let file = File::create_new(&unlocked)?;
+        file.lock()?;
+        fs::rename(unlocked, path)?;
+        self.lock = Some(file);
+        Ok(())
+    }
 }
 
 impl Drop for Directory {
@@ -268,5 +308,21 @@ mod tests {
         drop(home);
         assert!(path.join("xpmgr.conf").exists());
         fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_next_home_takes_away_those_whose_processes_were_killed_and_no_others() {
+        let home = |keep| Home::create(1, keep, Surroundings::default()).unwrap();
+        let path = |home: &Home| home.directory.path.clone();
+        let (used, kept, mut left) = (home(false), home(true), home(false));
+        let places = [&used, &kept, &left].map(path);
+        assert!(places[2].join(LOCK).exists());
+        drop(kept);
+        // As the kernel does it; from here on any other test may take it away.
+        drop(left.directory.lock.take());
+        std::mem::forget(left);
+        drop(home(false));
+        assert_eq!(places.each_ref().map(|place| place.exists()), [true, true, false]);
+        fs::remove_dir_all(&places[1]).unwrap();
     }
 }
