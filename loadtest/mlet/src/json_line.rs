@@ -72,7 +72,7 @@ impl JsonLine {
 
     /// A duration, in milliseconds.
     pub fn milliseconds(self, name: &str, duration: Duration) -> Self {
-        self.number(name, duration.as_secs_f64() * 1e3)
+        self.number(name, duration.as_nanos() as f64 / 1e6)
     }
 
     /// A time, in nanoseconds since 1970.
@@ -190,7 +190,7 @@ mod tests {
             .text("a\"b", "one\ntwo\\\u{1b}\u{e4}")
             .texts("list", ["x", "\""])
             .number("nan", f64::NAN)
-            .milliseconds("ms", Duration::from_micros(1_500))
+            .milliseconds("ms", Duration::from_nanos(25_777_104))
             .ticks("ns", Ticks::MAX)
             .count("n", 7)
             .error(&ClientError::EndpointLeft)
@@ -198,7 +198,7 @@ mod tests {
         let (start, rest) = line.split_once("\"time\":\"").unwrap();
         assert_eq!(start, "{\"key\":null,\"session\":41,");
         let expected = "Z\",\"a\\\"b\":\"one\\u000atwo\\\\\\u001b\u{e4}\",\"list\":[\"x\",\"\\\"\"],\
-            \"nan\":null,\"ms\":1.5,\"ns\":18446744073709551615,\"n\":7,\
+            \"nan\":null,\"ms\":25.777104,\"ns\":18446744073709551615,\"n\":7,\
             \"error\":\"left\",\"reason\":\"the endpoint left\"}";
         assert_eq!(rest.split_at(26), (&rest[..26], expected));
     }
