@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockType, getsockopt, recv, recvmsg, send, sockopt,
 };
@@ -306,7 +306,7 @@ fn heedless() -> io::Result<()> {
 fn farewell() -> io::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
     session().write_all(&message(b"try me"))?;
     signals.wait()?;
     session().write_all(&message(b"last words"))
@@ -377,7 +377,7 @@ fn kind(error: io::Error) -> String {
 fn ignore_term() -> io::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
-    Ok(signals.thread_block()?)
+    Ok(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?)
 }
 
 /// Starts a process that leaves group and session and becomes an orphan, says its pid and echoes.

@@ -118,7 +118,8 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
     // From here on a signal ends the run in order, and nothing half-made is left.
-    let signals = RunSignals::block().map_err(Lack::when("read signals (signalfd4)"))?;
+    let signals =
+        RunSignals::block().map_err(Lack::when("read signals (rt_sigprocmask, signalfd4)"))?;
     let mut results = out.map(|out| ResultsFolder::begin(&out, args, run, layout)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
@@ -154,13 +154,14 @@ impl Blocked {
     /// The system refuses.
     pub fn new() -> Result<Self, Errno> {
         let set = SigSet::from_iter(ENDING);
-        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))?;
         Ok(Self { set, before })
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        let _ = self.before.thread_set_mask();
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }
 }

@@ -63,6 +63,7 @@ fn a_call_without_which_nothing_runs_is_named_before_anybody_is_let_in() {
     let home = Home::new();
     let calls: &[(&str, libc::c_long)] = &[
         ("socketpair", libc::SYS_socketpair),
+        ("rt_sigprocmask", libc::SYS_rt_sigprocmask),
         ("signalfd4", libc::SYS_signalfd4),
         ("eventfd2", libc::SYS_eventfd2),
         ("epoll_create1", libc::SYS_epoll_create1),

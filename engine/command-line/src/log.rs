@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use guards::{Guard, holds};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -96,12 +96,13 @@ impl LogWriter {
         let (lost, lost_in_all) = (AtomicU64::new(0), Arc::default());
         let (status_of_thread, lost_of_thread) = (Arc::clone(&status), Arc::clone(&lost_in_all));
         // Inherited by the thread: signals are for those who wait for them.
-        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
         let started = thread::Builder::new().name("log".into()).spawn(move || {
             let paper = Paper::new((out, told), lost_of_thread);
             write_orders(&received, &written, &status_of_thread, paper);
         });
-        mask.thread_set_mask()?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         started.map(|_| Self { orders, waiting, lost, lost_in_all, status })
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use crate::log::LogWriter;
 use crate::status_line::Way;
@@ -45,9 +45,10 @@ impl StatusLine {
             log.show_status("");
         };
         // Inherited by the thread: signals are for those who wait for them.
-        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
         let started = thread::Builder::new().name("status".into()).spawn(body);
-        mask.thread_set_mask()?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         Ok(Self { stop: Some(stop), thread: Some(started?) })
     }
 }

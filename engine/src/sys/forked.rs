@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, close, fork, setpgid};
@@ -247,7 +247,7 @@ fn set_signals(blocked: &SigSet) -> io::Result<()> {
     ignore_broken_pipe()?;
     // If SIGCHLD came ignored, the kernel would throw the exit statuses away.
     set_disposition(Signal::SIGCHLD, SigHandler::SigDfl)?;
-    Ok(blocked.thread_set_mask()?)
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(blocked), None)?)
 }
 
 /// Closes every descriptor from 3 upwards except these.
