@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -50,10 +50,15 @@ impl ShardLatency {
     }
 
     fn record(&self, direction: Direction, ns: u64) {
-        // The reader may have moved on from the first place to the second in between; it does not come back so soon.
-        let mut places = self.places.iter().chain(&self.places);
-        if let Some(mut times) = places.find_map(|place| place.try_lock().ok()) {
-            times[direction].saturating_record(ns);
+        // One place is free at any time, but a reader may have moved on to it just then, and the next one have come to the
+        // first. Whoever looks twice without that finds one.
+        for place in self.places.iter().cycle() {
+            let mut times = match place.try_lock() {
+                Ok(times) => times,
+                Err(TryLockError::Poisoned(times)) => times.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            return times[direction].saturating_record(ns);
         }
     }
 

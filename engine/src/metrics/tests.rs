@@ -1,6 +1,7 @@
 //! Which receives are chosen, how times are kept, and what the log says of them.
 
 use std::num::NonZeroU32;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -208,6 +209,28 @@ fn every_time_is_taken_once() {
     assert_eq!(taken, recorded);
     assert!(parts.into_inner() > 1, "nothing was taken meanwhile");
     assert!(run.summary().unwrap().to_string().ends_with("/201 us"), "all are in the total");
+}
+
+/// As where two who read come one after the other, and are at each place just when the shard looks there.
+#[test]
+fn a_time_that_finds_no_place_free_at_first_is_kept() {
+    let run = RunLatency::new(1, nth(1));
+    let stopwatch = run.stopwatch(0).unwrap();
+    let begun = Barrier::new(2);
+    thread::scope(|scope| {
+        let held = [0, 1].map(|place| run.hold(place));
+        let shard = scope.spawn(|| {
+            begun.wait();
+            stopwatch.record(Direction::ToEndpoint, Duration::from_micros(5));
+        });
+        begun.wait();
+        // For a shard that gives it up this is time enough.
+        for _ in (0..10_000).take_while(|_| !shard.is_finished()) {
+            thread::yield_now();
+        }
+        drop(held);
+    });
+    assert_eq!(run.take().to_endpoint.len(), 1);
 }
 
 #[test]
