@@ -340,6 +340,10 @@ mod tests {
     use super::*;
     use crate::proto::tests::{filled, message};
 
+    /// What may wait to be taken, and how many bytes of payload (operating.md "Messages in the log").
+    const WAITING_MAX: usize = 8192;
+    const PAYLOADS_MAX: usize = 16 << 20;
+
     fn now() -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
         Instant::now()
@@ -464,15 +468,17 @@ mod tests {
         let (tees, showing) = all();
         let mut tee = tees.of_session(1).unwrap();
         let one = message(MessageType::RESULT, &[]);
-        for _ in 0..QUEUE_LEN + 3 {
+        for _ in 0..WAITING_MAX + 3 {
             tee.take(Sender::Endpoint, &one, now());
         }
-        assert_eq!(showing.next().unwrap().missing_before, 0);
+        // What is not there does not come any more: it is not waited for.
+        let next = || showing.queue.try_recv().map(|shown| shown.missing_before);
+        assert_eq!(next(), Ok(0));
         tee.take(Sender::Endpoint, &one, now());
-        let missing: Vec<_> =
-            (0..QUEUE_LEN).map(|_| showing.next().unwrap().missing_before).collect();
-        assert_eq!(missing.split_last(), Some((&3, &[0; QUEUE_LEN - 1][..])));
-        for _ in 0..QUEUE_LEN + 2 {
+        let missing: Vec<_> = std::iter::from_fn(|| next().ok()).collect();
+        let told = (missing.len(), missing.iter().sum(), missing.last());
+        assert_eq!(told, (WAITING_MAX, 3, Some(&3)));
+        for _ in 0..WAITING_MAX + 2 {
             tee.take(Sender::Endpoint, &one, now());
         }
         assert_eq!(showing.take_missing_at_ends(), 0);
@@ -486,13 +492,17 @@ mod tests {
         for piece_len in [1, 100, 16 * 1024, whole.len()] {
             let (tees, showing) = all();
             let mut tee = tees.of_session(1).unwrap();
+            let (mut growths, mut before) = (0, 0);
             for piece in whole.chunks(piece_len) {
                 tee.take(Sender::Endpoint, piece, now());
                 let arriving = tee.from_endpoint.arriving.as_ref();
                 let kept = arriving.and_then(|arriving| arriving.kept.as_ref());
                 let allocated = kept.map_or(whole.len(), |kept| kept.bytes.capacity());
                 assert_eq!(tees.kept_len.load(Ordering::Relaxed), allocated);
+                growths += u32::from(std::mem::replace(&mut before, allocated) != allocated);
             }
+            // Each time what is there is copied; it is twice as much at least, but for the last time.
+            assert!(growths <= whole.len().ilog2() + 2, "{growths} times in pieces of {piece_len}");
             drop(tee);
             let kept_len = Arc::clone(&tees.kept_len);
             drop(tees);
@@ -506,12 +516,12 @@ mod tests {
     #[test]
     fn all_sessions_together_keep_no_more_than_their_room() {
         let (tees, showing) = all();
-        let sessions = (KEPT_MAX / KEPT_OF_PAYLOAD_MAX) as u64 + 2;
+        let sessions = (PAYLOADS_MAX / KEPT_OF_PAYLOAD_MAX) as u64 + 2;
         let mut open: Vec<_> = (0..sessions).map(|id| tees.of_session(id).unwrap()).collect();
         let whole = filled(MessageType::NDATA, KEPT_OF_PAYLOAD_MAX);
         let (front, rest) = whole.split_at(whole.len() - 1);
         open.iter_mut().for_each(|tee| tee.take(Sender::Endpoint, front, now()));
-        assert!(tees.kept_len.load(Ordering::Relaxed) <= KEPT_MAX);
+        assert!(tees.kept_len.load(Ordering::Relaxed) <= PAYLOADS_MAX);
         open.iter_mut().for_each(|tee| tee.take(Sender::Endpoint, rest, now()));
         drop(open);
         let kept_len = Arc::clone(&tees.kept_len);
