@@ -134,7 +134,7 @@ impl Control {
         else {
             return;
         };
-        proxies.pause(!takes_part);
+        proxies.pause(!takes_part, now());
         if !takes_part {
             let connections = counted(proxies.ready() as u64, "connection");
             info!("no endpoints are taken in meanwhile: {connections} at proxies let go");

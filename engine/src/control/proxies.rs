@@ -123,13 +123,13 @@ impl Proxies {
     }
 
     /// From now on no set-up begins, or they begin again. What is registered is left as it is.
-    pub(super) fn pause(&mut self, is_paused: bool) {
+    pub(super) fn pause(&mut self, is_paused: bool, now: Instant) {
         match (is_paused, self.paused_at) {
-            (true, None) => self.paused_at = Some(now()),
+            (true, None) => self.paused_at = Some(now),
             (false, Some(at)) => {
                 self.paused_at = None;
                 // What was barred has failed at no proxy.
-                self.bootstrap_until = self.bootstrap_until.map(|until| until + (now() - at));
+                self.bootstrap_until = self.bootstrap_until.map(|until| until + (now - at));
             }
             _ => {}
         }
@@ -259,4 +259,37 @@ fn failure(backlog: &Backlog) -> (String, String) {
         None => "no connection could be set up in time".into(),
     };
     (backlog.name().to_owned(), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Otherwise a run whose database is away at its start would end for want of a proxy that it has not asked.
+    #[test]
+    fn the_time_for_the_first_filling_stands_still_in_a_pause() {
+        let start = now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut proxies = Proxies {
+            of_each: Vec::new(),
+            bootstrap_until: Some(at(5)),
+            next_shard: HashMap::new(),
+            came_back: false,
+            filled_again: false,
+            taken: 0,
+            paused_at: None,
+        };
+        assert_eq!(proxies.next_due(), Some(at(5)));
+        // What is said twice counts once.
+        for seconds in [1, 2] {
+            proxies.pause(true, at(seconds));
+            assert_eq!(proxies.next_due(), None);
+        }
+        for seconds in [61, 70] {
+            proxies.pause(false, at(seconds));
+            assert_eq!(proxies.next_due(), Some(at(65)));
+        }
+    }
 }
