@@ -226,7 +226,7 @@ fn half() -> io::Result<()> {
     echo(&mut session)
 }
 
-/// Does as its messages say: `say` gives that message back, `pass LEN` so many bytes that follow, whatever messages they
+/// Does as its messages say: `say` gives that message back, `session` the number of the session, which it prints as well, `pass LEN` so many bytes that follow, whatever messages they
 /// are of, `echo` all that follow, `silent` reads no more, `flood COUNT LEN` writes and exits,
 /// `eat LEN` uses so many bytes of memory, `exit CODE` and `signal NUMBER` end it.
 fn obey() -> ExitCode {
@@ -238,6 +238,14 @@ fn obey() -> ExitCode {
         let done = match words[..] {
             ["say"] => {
                 if session.write_all(&message(order.as_bytes())).is_ok() {
+                    continue;
+                }
+                return ExitCode::FAILURE;
+            }
+            ["session"] => {
+                let number = std::env::var("PKTLAB_SESSION").unwrap_or_default();
+                println!("{number}");
+                if session.write_all(&message(number.as_bytes())).is_ok() {
                     continue;
                 }
                 return ExitCode::FAILURE;

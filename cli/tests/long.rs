@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "long/soak.rs"]
+mod soak;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +19,7 @@ use common::churn::{self, Holdings, KINDS};
 use common::crowd;
 use common::dump::{Contract, Dump};
 use common::endpoint::{Dial, End, NDATA, message};
-use common::manager::{Manager, children_of, wait_until, zoo};
+use common::manager::{Manager, children_of, wait_until, zombies, zoo};
 use common::tail::a_slow_endpoint_gets_every_byte;
 use common::{Home, told};
 use engine::sys::limits::raise_open_files;
@@ -36,13 +38,7 @@ fn twenty_thousand_sessions_a_tenth_of_them_broken_leave_nothing() {
     let dial = home.dial(&manager);
     churn::churn(&dial, KINDS * 10, 10);
     wait_until("the mlets are gone", || children_of(manager.supervisor()).is_empty());
-    let mut before = Holdings::of(&manager);
-    // Sessions of the first round that linger are not of what it holds at rest.
-    wait_until("it is at rest", || {
-        thread::sleep(Duration::from_millis(1500));
-        let last = std::mem::replace(&mut before, Holdings::of(&manager));
-        last == before
-    });
+    let before = Holdings::at_rest(&manager);
     for (sessions, every) in [(HALF, 10), (BROKEN_HALF, 1)] {
         let start = Instant::now();
         let memory = [(); 2].map(|()| {
@@ -167,12 +163,6 @@ fn crash(dials: &[Dial; 3], number: usize) {
     }
     assert_eq!(endpoint.receive(), Err(End::CloseNotify), "number {number}");
     endpoint.close();
-}
-
-fn zombies(supervisor: i32) -> usize {
-    let children = children_of(supervisor);
-    let stats = children.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")));
-    stats.flatten().filter(|stat| stat.rsplit(") ").next().unwrap().starts_with('Z')).count()
 }
 
 /// Ends the run; how often its log tells of each end of a mlet. No session has two.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::thread;
+use std::time::Duration;
 
 use super::Home;
 use super::endpoint::{Dial, End, Endpoint, NDATA, START, SUCCESS, message};
@@ -77,6 +78,18 @@ impl Holdings {
             children: children_of(manager.pid()).len(),
             mlets: children_of(manager.supervisor()).len(),
         }
+    }
+
+    /// What it holds once that does not change any more: what lingers is not of it.
+    #[track_caller]
+    pub fn at_rest(manager: &Manager) -> Self {
+        let mut now = Self::of(manager);
+        wait_until("it is at rest", || {
+            thread::sleep(Duration::from_millis(1500));
+            let last = std::mem::replace(&mut now, Self::of(manager));
+            last == now
+        });
+        now
     }
 
     /// Waits until the manager holds this again.

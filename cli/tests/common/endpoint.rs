@@ -280,7 +280,7 @@ impl Endpoint {
         let mut programs = Vec::new();
         loop {
             let (message_type, payload) = self.receive()?;
-            self.send(&SUCCESS);
+            self.try_send(&SUCCESS)?;
             match message_type {
                 CDATA => programs.push(payload),
                 START => return Ok(programs),

@@ -280,7 +280,7 @@ impl Manager {
 
     /// Descriptors it has open. Some are of its start, and gone once a session has run.
     pub fn open_fds(&self) -> usize {
-        readable(fs::read_dir(format!("/proc/{}/fd", self.pid()))).unwrap().count()
+        open_fds_of(self.pid())
     }
 
     /// Sockets among them.
@@ -301,9 +301,7 @@ impl Manager {
 
     /// Memory of its own that it has in use, in KiB.
     pub fn memory_kib(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        memory_kib_of(self.pid())
     }
 
     /// Threads that run.
@@ -421,6 +419,25 @@ pub fn children_of(parent: i32) -> Vec<i32> {
     let lists = tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")));
     let lists: Vec<String> = lists.map(Result::unwrap_or_default).collect();
     lists.join(" ").split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Children of a process that have ended and were not waited for.
+pub fn zombies(parent: i32) -> usize {
+    let children = children_of(parent);
+    let stats = children.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")));
+    stats.flatten().filter(|stat| stat.rsplit(") ").next().unwrap().starts_with('Z')).count()
+}
+
+/// Descriptors that a process has open.
+pub fn open_fds_of(pid: i32) -> usize {
+    readable(fs::read_dir(format!("/proc/{pid}/fd"))).unwrap().count()
+}
+
+/// Memory of its own that a process has in use, in KiB.
+pub fn memory_kib_of(pid: i32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Whether there is such a process; a zombie is none.
