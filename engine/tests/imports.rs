@@ -2,7 +2,7 @@
 //! read and changed with those below it alone.
 //!
 //! A module is a file, and imports whatever its paths name: in `use` or anywhere else, from its parent or from its
-//! children. Tests do not count. Which folder may import which at all is said in `tidy.rs`.
+//! children. Tests do not count. Which folder may import which at all is said in `tidy/walls.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
