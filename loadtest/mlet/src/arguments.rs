@@ -16,7 +16,6 @@ use packetlab::message::Family;
 use crate::lines::{complain, print_line};
 use crate::mlet_error::MletError;
 use crate::names::no_address;
-use crate::tell_about_itself;
 
 /// Exit code of a mlet whose arguments make no sense. The same number as clap's.
 pub const USAGE_ERROR: u8 = 2;
@@ -73,6 +72,18 @@ pub fn judged<A>(
     let judged = words.map_err(no_text).and_then(|words| judge(&words));
     let judged = judged.map_err(|error| refused(usage, &error))?;
     if is_check { Err(ok()) } else { Ok(judged) }
+}
+
+/// Answers `--help` and `--version`, for mlets that [`run`](crate::run) does not run: `options` of the manager stand before
+/// `usage`, whose first word is the mlet's name. `None` if `word` is neither of them.
+pub fn tell_about_itself(usage: &str, options: &str, word: Option<&str>) -> Option<ExitCode> {
+    let name = usage.split(' ').next().unwrap_or(usage);
+    let text = match word? {
+        "--help" | "-h" => format!("usage: pktxpmgr {options}[OPTIONS] {usage}"),
+        "--version" | "-V" => format!("{name} {}", env!("CARGO_PKG_VERSION")),
+        _ => return None,
+    };
+    Some(if print_line(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Says that the words of this process are right, which is how a check ends well.

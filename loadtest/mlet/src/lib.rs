@@ -101,7 +101,7 @@ use std::time::Duration;
 
 use crate::arguments::CommandLine;
 
-pub use arguments::USAGE_ERROR;
+pub use arguments::{USAGE_ERROR, tell_about_itself};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncClient, join_all};
 pub use client::Client;
@@ -202,18 +202,6 @@ pub fn run_with<A>(
             ExitCode::FAILURE
         }
     }
-}
-
-/// Answers `--help` and `--version`, for mlets that [`run`] does not run: `options` of the manager stand before
-/// `usage`, whose first word is the mlet's name. `None` if `word` is neither of them.
-pub fn tell_about_itself(usage: &str, options: &str, word: Option<&str>) -> Option<ExitCode> {
-    let name = usage.split(' ').next().unwrap_or(usage);
-    let text = match word? {
-        "--help" | "-h" => format!("usage: pktxpmgr {options}[OPTIONS] {usage}"),
-        "--version" | "-V" => format!("{name} {}", env!("CARGO_PKG_VERSION")),
-        _ => return None,
-    };
-    Some(if print_line(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A filter for [`Client::capture`]: a program, as text of one `opcode destination source offset constant` a line
