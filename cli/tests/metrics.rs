@@ -30,7 +30,7 @@ const NAMES: &str = "\
 sessions_active sessions_total handshakes_inflight phase_seconds relay_bytes_total relay_messages_total \
 relay_latency_seconds mlet_spawn_seconds mlet_exits_total accept_errors_total limit_refusals_total \
 events_dropped_total open_fds fd_limit ring_cq_overflow_total ring_enobufs_total core_busy_ratio \
-core_stalled_seconds cert_not_after_seconds reload_success_timestamp build_info";
+core_stalled_seconds core_handshake_seconds_total cert_not_after_seconds reload_success_timestamp build_info";
 
 /// Any free port of loopback.
 const METRICS: [&str; 2] = ["--metrics", "0"];

@@ -155,7 +155,7 @@ fn of_process(text: &mut Exposition, run: &Snapshot) {
 
 fn of_cores(text: &mut Exposition, run: &Snapshot) {
     type Number = fn(&engine::CoreState) -> f64;
-    let families: [(&str, &str, &str, Number); 5] = [
+    let families: [(&str, &str, &str, Number); 6] = [
         (
             "core_busy_ratio",
             "gauge",
@@ -165,6 +165,12 @@ fn of_cores(text: &mut Exposition, run: &Snapshot) {
         ("core_busy_seconds_total", "counter", "Processor time of a shard.", |core| {
             core.busy.as_secs_f64()
         }),
+        (
+            "core_handshake_seconds_total",
+            "counter",
+            "Time that a shard has spent on key exchanges and signatures of handshakes.",
+            |core| core.handshakes.as_secs_f64(),
+        ),
         (
             "core_stalled_seconds",
             "gauge",
@@ -297,6 +303,7 @@ mod tests {
             busy: Duration::from_secs(30),
             busy_ratio: 0.31,
             stalled: Some(Duration::from_secs(32)),
+            handshakes: Duration::from_secs(70),
             ring_overflows: 33,
             no_buffers: 34,
         };
@@ -390,6 +397,7 @@ mod tests {
             "reload_success_timestamp 29",
             "core_busy_seconds_total{core=\"3\"} 30",
             "core_busy_ratio{core=\"3\"} 0.31",
+            "core_handshake_seconds_total{core=\"3\"} 70",
             "core_stalled_seconds{core=\"0\"} 0",
             "core_stalled_seconds{core=\"3\"} 32",
             "ring_cq_overflow_total{core=\"3\"} 33",

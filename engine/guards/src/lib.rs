@@ -134,6 +134,10 @@ guards! {
     PausesAccepting,
     /// Beside sessions that relay, a turn takes one costly step of a handshake.
     PacesHandshakes,
+    /// Where relayed bytes keep coming, handshakes have no more than their share of the time.
+    SharesTime,
+    /// A handshake whose time is over, or whose peer has left before its ClientHello was looked at, costs no key exchange.
+    DropsVainHandshakes,
     /// Who has lost the lease ends the sessions that it permitted.
     Fences,
 

@@ -31,6 +31,8 @@ pub(crate) enum ShardNumber {
     Greetings,
     /// Connections whose set-up has failed and that are not closed yet.
     Closing,
+    /// What costly steps of handshakes have taken, in nanoseconds.
+    HandshakeNanoseconds,
     /// Receives that found no buffer.
     NoBuffers,
     /// Completions that were lost because the ring had no room. The last: a constant counts on it.

@@ -14,7 +14,7 @@ use super::under_way::UnderWay;
 use crate::driver::{Completion, Driver, Event, Received};
 use crate::guards::{Guard, holds};
 use crate::metrics::{Direction, ShardNumber};
-use crate::proto::session::{Context, Session};
+use crate::proto::session::{Context, Session, SetUpStage};
 use crate::proto::session_end::End;
 use crate::records::ShardTotals;
 
@@ -140,6 +140,9 @@ impl<D: Driver<Token>> Shard<D> {
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
+                    if !self.connections[slot].in_set_up {
+                        self.pace.note_relayed(self.now);
+                    }
                     let under_way = self.end_send(slot, Direction::ToEndpoint, &sent);
                     (under_way.endpoint_send, under_way.mlet_receive_linked) = (false, false);
                     self.move_session(slot, |session, cx| {
@@ -151,6 +154,7 @@ impl<D: Driver<Token>> Shard<D> {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
+                    self.pace.note_relayed(self.now);
                     self.end_send(slot, Direction::FromEndpoint, &sent).mlet_send = false;
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, as_sent(sent), cx);
@@ -190,17 +194,53 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     fn take_set_up_steps(&mut self) {
-        let mut steps = 0;
-        while !self.set_up_backlog.is_empty() && steps < self.pace.steps(self.now) {
-            let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
+        let max = self.pace.steps(self.now);
+        let (mut steps, mut began) = (0, None);
+        while !self.set_up_backlog.is_empty() && steps < max {
+            let Some((slot, received)) = self.set_up_backlog.pop_front() else { break };
             // Bytes alone cost a step, and next to nothing for a session that is over or past its handshake.
             let connection = &self.connections[slot];
             let is_costly = received.as_ref().is_ok_and(|received| !received.is_empty())
                 && connection.over.is_none()
                 && connection.session.is_handshaking();
-            steps += usize::from(is_costly);
+            if is_costly && self.is_vain(slot) {
+                self.pass_over(slot, received);
+                continue;
+            }
+            if is_costly {
+                steps += 1;
+                began = began.or_else(|| Some(self.driver.clocks().0));
+            }
             self.take_endpoint_bytes(slot, received);
         }
+        if let Some(began) = began {
+            self.pace.note_steps(began, self.driver.clocks().0);
+            self.numbers[ShardNumber::HandshakeNanoseconds] =
+                u64::try_from(self.pace.taken().as_nanos()).unwrap_or(u64::MAX);
+            self.has_news = true;
+        }
+    }
+
+    /// What has come is of no use, because the time of the handshake is over, as is told at the end of this turn, or because
+    /// whoever is to have its ClientHello answered has closed or reset its connection. One that waited at a proxy is
+    /// answered all the same, for it has been used.
+    fn is_vain(&self, slot: usize) -> bool {
+        let connection = &self.connections[slot];
+        let is_late = connection.session.deadline().is_some_and(|deadline| deadline <= self.now);
+        let is_hello = matches!(connection.stage, SetUpStage::Silent | SetUpStage::Hello);
+        let may_be_gone = is_hello && connection.in_backlog.is_none();
+        let is_vain =
+            is_late || may_be_gone && self.driver.has_hung_up(connection.endpoint.as_fd());
+        is_vain && holds(Guard::DropsVainHandshakes)
+    }
+
+    /// Leaves what was received unread: the next receive brings the end, or more of the same.
+    fn pass_over(&mut self, slot: usize, received: io::Result<Received>) {
+        let connection = &mut *self.connections[slot];
+        connection.under_way.endpoint_receive = false;
+        connection.has_come = false;
+        received.into_iter().for_each(|received| self.give_back(received));
+        self.apply(slot);
     }
 
     fn take_endpoint_bytes(&mut self, slot: usize, received: io::Result<Received>) {

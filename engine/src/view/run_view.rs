@@ -324,6 +324,7 @@ impl ShardView {
             busy: load.last.1,
             busy_ratio: load.ratio(),
             stalled: stalled_since.map(|since| now.saturating_duration_since(since)),
+            handshakes: Duration::from_nanos(numbers[ShardNumber::HandshakeNanoseconds]),
             ring_overflows: numbers[ShardNumber::RingOverflows],
             no_buffers: numbers[ShardNumber::NoBuffers],
         }

@@ -276,6 +276,8 @@ pub struct CoreState {
     pub busy: Duration,
     /// Which share of the last second or more it has worked: since a snapshot that is at least a second old.
     pub busy_ratio: f64,
+    /// How long it has spent on costly steps of handshakes.
+    pub handshakes: Duration,
     /// How long it has made no turn, if it stands still.
     pub stalled: Option<Duration>,
     /// Completions that were lost because its ring had no room.

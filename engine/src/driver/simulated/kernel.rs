@@ -61,6 +61,10 @@ pub(crate) struct Kernel {
     pub(crate) wall: Ticks,
     /// How often the clocks have been read.
     pub(crate) clock_reads: usize,
+    /// How much time passes between two looks at the clocks without a wait.
+    pub(crate) work: Duration,
+    /// They have been looked at since the last wait.
+    pub(super) is_looked_at: bool,
     /// A wait in which nothing can complete ends here, if it is set.
     pub(crate) horizon: Option<Instant>,
     /// Nothing could complete at the last wait, and it had no timeout, or one beyond the horizon.
@@ -113,6 +117,8 @@ impl Kernel {
             now,
             wall,
             clock_reads: 0,
+            work: Duration::ZERO,
+            is_looked_at: false,
             horizon: None,
             is_idle: false,
             faults: Vec::new(),
@@ -193,7 +199,7 @@ impl Kernel {
         waiting.sum()
     }
 
-    fn pass(&mut self, period: Duration) {
+    pub(super) fn pass(&mut self, period: Duration) {
         self.now += period;
         self.wall = Ticks(self.wall.0 + period.as_nanos() as u64);
     }

@@ -139,6 +139,7 @@ impl<T: Copy> Driver<T> for Simulated<T> {
         let able = self.operations.iter().filter(|operation| is_able(operation)).count();
         let is_idle = able == 0 && self.completed.is_empty();
         let mut kernel = self.kernel.borrow_mut();
+        kernel.is_looked_at = false;
         if is_idle {
             kernel.idle(timeout);
             (self.due, self.completed_last) = (0, 0);
@@ -235,6 +236,10 @@ impl<T: Copy> Driver<T> for Simulated<T> {
     fn clocks(&self) -> (Instant, Ticks) {
         let mut kernel = self.kernel.borrow_mut();
         kernel.clock_reads += 1;
+        if std::mem::replace(&mut kernel.is_looked_at, true) {
+            let work = kernel.work;
+            kernel.pass(work);
+        }
         (kernel.now, kernel.wall)
     }
 

@@ -4,6 +4,7 @@ mod backlog;
 mod drawn_endpoint;
 mod ends;
 mod faults;
+mod floods;
 mod harness;
 mod idle;
 mod invariants;
