@@ -487,6 +487,14 @@ fn attacks_in_sessions_are_measured_beside_their_base() {
     assert!(log("attack") > log("alone"), "{json}");
     let unread = attacked(&[&linfo[..], &["--log-unread"]].concat());
     assert_eq!(value(&unread, "attack_log_b_per_s"), Some(0.0));
+    for kind in ["keyupdate", "empty"] {
+        // 100 messages of each session, which is ended then; it would be 400 a second otherwise.
+        let flood = ["echo", "--attack", kind, "--attack-count", "2", "--attack-rate", "200"];
+        let json = attacked(&flood);
+        assert_eq!(value(&json, "base_steps_of_attacker_per_s"), Some(0.0), "{json}");
+        let steps = value(&json, "attack_steps_of_attacker_per_s").unwrap();
+        assert!((20.0..300.0).contains(&steps), "{json}");
+    }
     let json = attacked(&["short", "--attack", "onekey", "--attack-count", "5"]);
     assert!(value(&json, "attack_fds_at_end").unwrap() > value(&json, "base_fds_at_end").unwrap());
 }
@@ -496,8 +504,18 @@ fn attacks_in_set_ups_are_measured_beside_their_base() {
     let long = ["short", "--attack", "longchain", "--chain-len", "10", "--attack-rate", "20"];
     let json = attacked(&long);
     assert_eq!(value(&json, "base_steps_of_attacker_per_s"), Some(0.0), "{json}");
-    let json = attacked(&["echo", "--attack", "silent", "--attack-count", "50"]);
-    assert!(value(&json, "attack_round_trip_p50_us").unwrap() > 0.0, "{json}");
+    for kind in ["half-open", "trickle"] {
+        let json = attacked(&["echo", "--attack", kind, "--attack-count", "50"]);
+        assert!(value(&json, "attack_round_trip_p50_us").unwrap() > 0.0, "{json}");
+        let fds = |name| value(&json, &format!("attack_fds_{name}")).unwrap();
+        assert!(fds("at_end") >= fds("before") + 40.0, "{json}");
+        assert!(fds("after") < fds("before") + 10.0, "{json}");
+    }
+    let hello = ["echo", "--attack", "hello", "--attack-count", "20", "--attack-rate", "500"];
+    let json = attacked(&hello);
+    assert!(value(&json, "attack_steps_of_attacker_per_s").unwrap() > 100.0, "{json}");
+    assert_eq!(value(&json, "attack_round_trip_failures"), Some(0.0), "{json}");
+    assert!(value(&json, "after_set_up_p99_us").unwrap() > 0.0, "{json}");
 }
 
 #[test]

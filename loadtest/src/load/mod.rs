@@ -116,7 +116,7 @@ fn check(options: &Options) -> Result<Vec<usize>, LoadError> {
     let cores = placement::cores(&options.cores)?;
     let endpoints = options.steps().iter().map(|step| step.endpoints).max().unwrap_or(0);
     let endpoints = endpoints.saturating_add(options.mode.more_endpoints());
-    let endpoints = endpoints.saturating_add(options.attack.connections()) as u64;
+    let endpoints = endpoints.saturating_add(options.attack.sessions()) as u64;
     let limit = limits::raise_open_files()?;
     if fds_needed(endpoints) > limit {
         return Err(LoadError::FewFds { endpoints, limit });

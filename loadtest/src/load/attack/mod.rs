@@ -7,7 +7,8 @@
 //! attacker   the attacker's thread, and the listener that accepts and closes
 //! tally      what it has done
 //! plan       what the attacker does
-//! sessions   attacks at pktxpmgr: linfo, longchain, silent, onekey
+//! hellos     attacks at pktxpmgr before a handshake is over: silent, half-open, trickle, hello
+//! sessions   the others at pktxpmgr: linfo, longchain, onekey, keyupdate, empty
 //! at_hosts   attacks at a broker and a proxy
 //! rounds     the figures of all rounds as a report
 //! ```
@@ -20,6 +21,7 @@
 
 mod at_hosts;
 mod attacker;
+mod hellos;
 mod honest;
 pub(super) mod options;
 mod plan;
@@ -28,6 +30,7 @@ mod sessions;
 mod tally;
 mod victim;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::sys::cpu;
@@ -48,11 +51,14 @@ use hosts::interrupts::Interrupts;
 use options::Attack;
 use plan::Plan;
 use rounds::{Figures, LEAD, Phase};
+use sessions::Flood;
 use tally::Tally;
 use victim::{Victim, Watch};
 
 /// After the attack, until the memory is looked at again.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Bytes of a ClientHello that come at once under `trickle`.
+const TRICKLE_LEN: usize = 4;
 /// One run and what it needs.
 struct AttackRun<'a> {
     options: &'a Options,
@@ -106,8 +112,8 @@ pub(super) fn run(options: &Options, kind: Attack, cores: Vec<usize>) -> Result<
     }
     let mut figures = Vec::new();
     for _ in 0..options.attack.rounds {
-        for phase in Phase::ALL {
-            figures.push((phase, runtime.block_on(run.measure(phase, &mut interrupts))?));
+        for phase in Phase::WITH_A_VICTIM {
+            figures.extend(runtime.block_on(run.measure(phase, &mut interrupts))?);
         }
     }
     rounds::report(&figures)
@@ -118,7 +124,7 @@ impl AttackRun<'_> {
         &self,
         phase: Phase,
         interrupts: &mut Interrupts,
-    ) -> Result<Figures, LoadError> {
+    ) -> Result<Vec<(Phase, Figures)>, LoadError> {
         let victim = interrupts.unless(self.in_background(self.victim())).await??;
         let measured = interrupts.unless(self.measure_at(phase, &victim)).await;
         let stopped = self.in_background(victim.stop()).await;
@@ -126,14 +132,33 @@ impl AttackRun<'_> {
         stopped.map(|()| figures)
     }
 
-    async fn measure_at(&self, phase: Phase, victim: &Victim) -> Result<Figures, LoadError> {
-        let options = &self.options.attack;
-        let duration = Duration::from_secs(self.options.seconds);
+    /// The figures of this phase, and of the one that may follow at the same victim.
+    async fn measure_at(
+        &self,
+        phase: Phase,
+        victim: &Victim,
+    ) -> Result<Vec<(Phase, Figures)>, LoadError> {
         let mut honest = self.honest(victim)?;
         honest.prepare().await?;
+        let mut figures = vec![(phase, self.measure_phase(phase, victim, &mut honest).await?)];
+        if phase == Phase::Attack {
+            let after = self.measure_phase(Phase::After, victim, &mut honest).await?;
+            figures.push((Phase::After, after));
+        }
+        Ok(figures)
+    }
+
+    async fn measure_phase(
+        &self,
+        phase: Phase,
+        victim: &Victim,
+        honest: &mut Honest,
+    ) -> Result<Figures, LoadError> {
+        let options = &self.options.attack;
+        let duration = Duration::from_secs(self.options.seconds);
         let before = victim.usage()?;
         let attack = match phase {
-            Phase::Alone => None,
+            Phase::Alone | Phase::After => None,
             Phase::Base => Some(self.attack(None)?),
             Phase::Attack => Some(self.attack(Some(victim.attacked()))?),
         };
@@ -190,10 +215,17 @@ impl AttackRun<'_> {
             let mut endpoints = measuring(&self.home, nowhere)?;
             Ok(endpoints.split_off(self.options.endpoints))
         };
+        let hello = || hellos::hello(&plan::first(endpoints()?)?.tls);
+        let (sources, size) = (options.attack_sources, self.options.size as usize);
         Ok(match self.kind {
             Attack::Linfo => Plan::linfo(endpoints()?, count, rate),
             Attack::Longchain => Plan::long_chain(endpoints()?, count, rate, options.chain_len)?,
-            Attack::Silent => Plan::Silent { count },
+            Attack::Silent => Plan::stall(Arc::default(), 1, count, sources),
+            Attack::HalfOpen => Plan::stall(hello()?, usize::MAX, count, sources),
+            Attack::Trickle => Plan::stall(hello()?, TRICKLE_LEN, count, sources),
+            Attack::Hello => Plan::Hello { hello: hello()?, count, per_second: rate, sources },
+            Attack::Keyupdate => Plan::flood(endpoints()?, count, rate, (Flood::KeyUpdates, size)),
+            Attack::Empty => Plan::flood(endpoints()?, count, rate, (Flood::EmptyRecords, size)),
             Attack::Onekey => Plan::one_key(endpoints()?, count)?,
             Attack::Broker => Plan::broker(count)?,
             Attack::Proxy => Plan::proxy(count)?,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// What is attacked, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Attack {
     /// Endpoints send LINFOs of 64 KiB of ESC in their sessions
     Linfo,
@@ -13,6 +13,16 @@ pub(crate) enum Attack {
     Longchain,
     /// Connections that say nothing, reopened when they are closed
     Silent,
+    /// The same, which say a ClientHello and do not go on
+    HalfOpen,
+    /// The same, which say a ClientHello in four bytes a second
+    Trickle,
+    /// ClientHellos, each on a connection of its own, which is reset when others have come behind it
+    Hello,
+    /// Endpoints send KeyUpdates in their sessions
+    Keyupdate,
+    /// Endpoints send records without a byte in their sessions
+    Empty,
     /// One endpoint key opens as many sessions as it can
     Onekey,
     /// At `pktfleet broker`: hostile descriptors, a flood of log lines, half messages
@@ -34,18 +44,24 @@ pub(crate) struct AttackOptions {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     #[arg(requires = "attack")]
     pub(in crate::load) rounds: u32,
-    /// Connections of the attacker at once [default: linfo 20, longchain 16, silent 5000, onekey 500,
-    /// broker 100, proxy 300]
+    /// Connections of the attacker at once [default: linfo, keyupdate and empty 20, longchain 16, silent 5000,
+    /// half-open and trickle 10000, hello 1000, onekey 500, broker 100, proxy 300]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     #[arg(requires = "attack")]
     #[serde(rename = "count")]
     pub(in crate::load) attack_count: Option<u32>,
-    /// LINFOs a second of each endpoint, handshakes a second of longchain; 0 is as many as go
-    /// [default: linfo 100, longchain 38]
-    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    /// LINFOs a second of each endpoint, or messages with all KeyUpdates or empty records that may come before one;
+    /// handshakes a second of longchain, ClientHellos a second of hello; 0 is as many as go
+    /// [default: linfo 100, keyupdate and empty 20, longchain 38, hello 20000]
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(0..=100_000))]
     #[arg(requires = "attack")]
     #[serde(rename = "rate_per_s")]
     pub(in crate::load) attack_rate: Option<u32>,
+    /// Addresses that silent, half-open, trickle and hello come from
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(requires = "attack")]
+    #[serde(rename = "sources")]
+    pub(in crate::load) attack_sources: u32,
     /// Certificates in the chains of longchain
     #[arg(long, value_name = "N", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=150))]
     #[arg(requires = "attack")]
@@ -80,16 +96,22 @@ impl AttackOptions {
         self.attack_core
     }
 
-    /// Connections of the attacker at once.
-    pub(in crate::load) fn connections(&self) -> usize {
-        self.attack.map_or(0, |kind| self.count(kind))
+    /// Sessions that have as many open files as the attacker's connections: those that come to no mlet have one each.
+    pub(in crate::load) fn sessions(&self) -> usize {
+        use Attack::{HalfOpen, Hello, Silent, Trickle};
+        self.attack.map_or(0, |kind| match kind {
+            Silent | HalfOpen | Trickle | Hello => self.count(kind).div_ceil(2),
+            _ => self.count(kind),
+        })
     }
 
     pub(super) fn count(&self, kind: Attack) -> usize {
         let default = match kind {
-            Attack::Linfo => 20,
+            Attack::Linfo | Attack::Keyupdate | Attack::Empty => 20,
             Attack::Longchain => 16,
             Attack::Silent => 5_000,
+            Attack::HalfOpen | Attack::Trickle => 10_000,
+            Attack::Hello => 1_000,
             Attack::Onekey => 500,
             Attack::Broker => 100,
             Attack::Proxy => 300,
@@ -99,7 +121,12 @@ impl AttackOptions {
 
     /// Steps a second; `None` is without limit.
     pub(super) fn rate(&self, kind: Attack) -> Option<u32> {
-        let default = if kind == Attack::Linfo { 100 } else { 38 };
+        let default = match kind {
+            Attack::Hello => 20_000,
+            Attack::Linfo => 100,
+            Attack::Keyupdate | Attack::Empty => 20,
+            _ => 38,
+        };
         Some(self.attack_rate.unwrap_or(default)).filter(|rate| *rate > 0)
     }
 }

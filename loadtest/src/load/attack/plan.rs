@@ -8,10 +8,12 @@ use rustls::pki_types::ServerName;
 use tokio::task::JoinSet;
 
 use super::at_hosts::{self, BrokerClient};
-use super::sessions;
+use super::hellos::{self, Words};
+use super::sessions::{self, Flood};
 use super::tally::Count;
 use crate::load::error::LoadError;
 use crate::load::host_process::Doors;
+use crate::load::sessions::message;
 use hosts::endpoint::Endpoint;
 use hosts::home::SNIKEY;
 
@@ -27,8 +29,21 @@ pub(super) enum Plan {
         count: usize,
         per_second: Option<u32>,
     },
-    Silent {
+    Stall {
+        words: Words,
         count: usize,
+        sources: u32,
+    },
+    Hello {
+        hello: Arc<[u8]>,
+        count: usize,
+        per_second: Option<u32>,
+        sources: u32,
+    },
+    Flood {
+        endpoints: Vec<Endpoint>,
+        flood: (Flood, Vec<u8>),
+        per_second: Option<u32>,
     },
     OneKey {
         endpoint: Endpoint,
@@ -54,6 +69,22 @@ impl Plan {
     ) -> Self {
         endpoints.truncate(count);
         Self::Linfo { endpoints, per_second }
+    }
+
+    /// Connections that say as much of a ClientHello at once, or nothing if there is none.
+    pub(super) fn stall(hello: Arc<[u8]>, part_len: usize, count: usize, sources: u32) -> Self {
+        Self::Stall { words: Words { hello, part_len }, count, sources }
+    }
+
+    /// `count` of these endpoints send this before messages of `size` bytes.
+    pub(super) fn flood(
+        mut endpoints: Vec<Endpoint>,
+        count: usize,
+        per_second: Option<u32>,
+        (flood, size): (Flood, usize),
+    ) -> Self {
+        endpoints.truncate(count);
+        Self::Flood { endpoints, flood: (flood, message(size)), per_second }
     }
 
     /// Somebody who knows the snikey presents a chain of `chain_len` certificates.
@@ -105,9 +136,21 @@ impl Plan {
                     tasks.spawn(sessions::present_chains(client, pace, count.clone()));
                 }
             }
-            Self::Silent { count: connections } => {
-                for _ in 0..connections {
-                    tasks.spawn(sessions::say_nothing(door, count.clone()));
+            Self::Stall { words, count: connections, sources } => {
+                for number in 0..connections as u64 {
+                    let source = (number, sources);
+                    tasks.spawn(hellos::stall(door, source, words.clone(), count.clone()));
+                }
+            }
+            Self::Hello { hello, count: connections, per_second, sources } => {
+                let what = (hello, connections, sources);
+                tasks.spawn(hellos::flood(door, what, per_second, count.clone()));
+            }
+            Self::Flood { endpoints, flood, per_second } => {
+                for mut endpoint in endpoints {
+                    endpoint.controllers = vec![door];
+                    let flood = flood.clone();
+                    tasks.spawn(sessions::send_flood(endpoint, flood, per_second, count.clone()));
                 }
             }
             Self::OneKey { mut endpoint, count: connections } => {
@@ -132,6 +175,7 @@ impl Plan {
     }
 }
 
-fn first(endpoints: Vec<Endpoint>) -> Result<Endpoint, LoadError> {
+/// The first of these endpoints.
+pub(super) fn first(endpoints: Vec<Endpoint>) -> Result<Endpoint, LoadError> {
     endpoints.into_iter().next().ok_or(LoadError::NoAttack)
 }

@@ -24,16 +24,21 @@ pub(super) enum Phase {
     Base,
     /// The attack, at what is measured.
     Attack,
+    /// Nothing any more, at the same victim.
+    After,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 3] = [Self::Alone, Self::Base, Self::Attack];
+    /// Those that begin with a fresh victim.
+    pub(super) const WITH_A_VICTIM: [Self; 3] = [Self::Alone, Self::Base, Self::Attack];
+    const ALL: [Self; 4] = [Self::Alone, Self::Base, Self::Attack, Self::After];
 
     fn name(self) -> &'static str {
         match self {
             Self::Alone => "alone",
             Self::Base => "base",
             Self::Attack => "attack",
+            Self::After => "after",
         }
     }
 }
@@ -139,12 +144,16 @@ fn add_phase(report: &mut Report, phase: &str, rounds: &[&Figures], has_trips: b
     add("PSS after", mib(most(&|round| round.after.pss_bytes)), "MiB");
     add("RSS at most", mib(most(&|round| round.resident_max_bytes)), "MiB");
     add("log", over(&|round| round.log_bytes_per_s), "B/s");
-    add("fds at end", most(&|round| round.during.fds as u64).unwrap_or(0) as f64, "");
+    let fds =
+        |usage: fn(&Figures) -> Usage| most(&|round| usage(round).fds as u64).unwrap_or(0) as f64;
+    add("fds before", fds(|round| round.before), "");
+    add("fds at end", fds(|round| round.during), "");
+    add("fds after", fds(|round| round.after), "");
     let cpu = |round: &Figures| {
         100.0 * (round.during.cpu - round.before.cpu).div_duration_f64(round.elapsed + LEAD)
     };
     add("cpu of one core", over(&cpu), "%");
-    if phase != Phase::Alone.name() {
+    if [Phase::Base, Phase::Attack].iter().any(|attacked| attacked.name() == phase) {
         let per_second =
             |count: u64, round: &Figures| count as f64 / round.tally.lasted.as_secs_f64();
         add(
@@ -214,6 +223,7 @@ mod tests {
             (Phase::Alone, round(&[1], 0, 0)),
             (Phase::Base, round(&[2], 0, 1)),
             (Phase::Attack, round(&[6, 6, 6], 1, 5)),
+            (Phase::After, round(&[3], 0, 0)),
         ];
         let json = serde_json::to_string(&report(&figures).unwrap()).unwrap();
         for figure in [
@@ -225,11 +235,13 @@ mod tests {
             r#""attack_rss_at_most_mib":3"#,
             r#""attack_steps_of_attacker_per_s":5"#,
             r#""attack_to_base_set_up_p50":3"#,
+            r#""after_set_up_p99_us":3000"#,
             r#""attack_to_base_set_up_p99":15000"#,
         ] {
             assert!(json.contains(figure), "{figure} in {json}");
         }
         assert!(!json.contains("round_trip"), "{json}");
+        assert!(!json.contains("after_steps"), "{json}");
     }
 
     #[test]

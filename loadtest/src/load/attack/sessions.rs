@@ -1,5 +1,6 @@
-//! Attacks at `pktxpmgr`, each as one connection that is reopened when it ends.
+//! Attacks at `pktxpmgr` by who completes a handshake, each as one connection that is reopened when it ends.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,14 @@ use packetlab::issue::{CertificateFields, issue};
 use packetlab::key::PrivateKey;
 use packetlab::message::{Message, MessageType};
 use packetlab::time::Ticks;
-use rustls::ClientConfig;
+use packetlab::tls::{Instead, seal_instead};
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, ContentType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{
-    Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout,
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::tally::Count;
@@ -26,17 +26,18 @@ use hosts::endpoint::Endpoint;
 use hosts::home::HomeError;
 
 /// Longest that one connection or handshake of an attacker may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Before an endpoint whose session was refused or ended tries again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// After a handshake that was refused; at a listener that closes at once it alone bounds the rate.
 const HANDSHAKE_PAUSE: Duration = Duration::from_millis(10);
-/// From one connection that says nothing to the next in its place. A listener that closes at once would
-/// otherwise be a flood of connections, which is another attack.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// Payload of a LINFO; of ESC, which is four bytes in the log.
 const LINFO_LEN: usize = 64 * 1024;
 const ESC: u8 = 0x1b;
+/// Records without data that may come in a row (`packetlab/src/record/README.md`).
+const WITHOUT_DATA_MAX: usize = 32;
+/// Messages of a session that is flooded, until nothing but records without data comes.
+const FLOOD_ROUNDS: u32 = 100;
 
 /// When the steps of one connection are due.
 pub(super) struct Pace(Option<Interval>);
@@ -78,6 +79,76 @@ pub(super) async fn send_linfos(endpoint: Endpoint, per_second: Option<u32>, cou
                     break;
                 }
                 count.step();
+            }
+        }
+        sleep(REFUSED_PAUSE).await;
+    }
+}
+
+/// What a session is flooded with, as records that bring no data.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Flood {
+    KeyUpdates,
+    EmptyRecords,
+}
+
+impl Flood {
+    /// Puts one among the bytes that the connection wants to send.
+    fn seal(self, tls: &mut ClientConnection) -> io::Result<()> {
+        match self {
+            Self::KeyUpdates => tls.refresh_traffic_keys().map_err(io::Error::other),
+            Self::EmptyRecords => {
+                let content_type = ContentType::ApplicationData;
+                let nothing = Instead { content_type, payload: [0; 2], payload_len: 0 };
+                let mut sealed = Ok(0);
+                seal_instead(nothing, || sealed = tls.writer().write(b"0"));
+                sealed.map(drop)
+            }
+        }
+    }
+}
+
+/// An endpoint that sends messages in its session, so many a second, and before each as many records without data as may
+/// come; after [`FLOOD_ROUNDS`] it sends no more messages, so that it is ended. What comes for it is read and thrown away.
+pub(super) async fn send_flood(
+    endpoint: Endpoint,
+    (flood, message): (Flood, Vec<u8>),
+    per_second: Option<u32>,
+    count: Count,
+) {
+    loop {
+        count.connection();
+        let mut pace = Pace::of(per_second, 0, 1);
+        if let Ok(Ok(stream)) = timeout(PATIENCE, endpoint.open()).await {
+            let (tcp, mut tls) = stream.into_inner();
+            let (mut from, mut to) = tcp.into_split();
+            let send = async {
+                for round in 0_u32.. {
+                    pace.due().await;
+                    let mut bytes = Vec::new();
+                    for _ in 0..WITHOUT_DATA_MAX {
+                        flood.seal(&mut tls)?;
+                    }
+                    if round < FLOOD_ROUNDS {
+                        tls.writer().write_all(&message)?;
+                    }
+                    while tls.wants_write() {
+                        tls.write_tls(&mut bytes)?;
+                    }
+                    to.write_all(&bytes).await?;
+                    count.step();
+                }
+                io::Result::Ok(())
+            };
+            let read = async {
+                let mut bytes = [0; 16 * 1024];
+                while from.read(&mut bytes).await? > 0 {}
+                io::Result::Ok(())
+            };
+            // It ends when it is closed.
+            tokio::select! {
+                _ = send => {}
+                _ = read => {}
             }
         }
         sleep(REFUSED_PAUSE).await;
@@ -129,7 +200,7 @@ pub(super) fn with_long_chain(
     let chain = strangers_chain(&key, len)?;
     let chain = chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec()));
     let der = key.pkcs8_der();
-    let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(&der[..])).map_err(std::io::Error::other)?;
+    let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(&der[..])).map_err(io::Error::other)?;
     let mut tls = tls.clone();
     let identity = SingleCertAndKey::from(CertifiedKey::new(chain.collect(), key));
     tls.client_auth_cert_resolver = Arc::new(identity);
@@ -159,20 +230,6 @@ fn strangers_chain(key: &PrivateKey, len: u32) -> Result<Vec<Certificate>, HomeE
         Ok(Certificate::from_der(&der)?)
     };
     (0..len).map(certificate).collect()
-}
-
-/// A connection that says nothing, and the next when it is closed.
-pub(super) async fn say_nothing(door: SocketAddr, count: Count) {
-    loop {
-        let next = Instant::now() + REOPEN_PAUSE;
-        count.connection();
-        if let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(door)).await {
-            count.step();
-            // Nothing comes but the end.
-            let _ = stream.read(&mut [0]).await;
-        }
-        sleep_until(next).await;
-    }
 }
 
 /// A session that is held for as long as the manager lets it.
