@@ -265,7 +265,8 @@ fn a_mlet_waits_for_descriptors_as_long_as_its_endpoint_does() {
     pair.set_lacks_descriptors(true);
     pair.run();
     pair.endpoint.write(&first);
-    pair.pass(10 * SETUP_TIMEOUT);
+    // Longer than any limit allows a session to wait; it looks for descriptors each millisecond.
+    pair.pass(2 * SETUP_TIMEOUT + SECOND);
     assert_eq!(pair.told(), "permit wanted\nendpoint: START of 0 bytes");
     pair.set_lacks_descriptors(false);
     pair.pass(SECOND);
