@@ -17,8 +17,8 @@ use crate::proto::account::{Flow, RelayedByAll};
 use crate::proto::experiments::Experiments;
 use crate::proto::tests::credentials::{Stage, experiments_within, limits, program};
 
-/// Seeds of an ordinary run of the tests.
-const SEEDS: u64 = 10_000;
+/// Seeds of an ordinary run of the tests. The loss of a guard shows in the first 200.
+const SEEDS: u64 = 2_500;
 
 /// More turns than any world needs.
 const TURNS_MAX: usize = 400_000;
