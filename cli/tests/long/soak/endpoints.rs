@@ -1,13 +1,12 @@
 //! Endpoints of a soak, and how each of their sessions ends.
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::Home;
-use crate::common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, message};
+use crate::common::endpoint::{Dial, End, Endpoint, NDATA, START, message};
 use crate::common::manager::PATIENCE;
 
 /// RESULT of a refusal.
@@ -16,9 +15,6 @@ const REFUSAL: [u8; 6] = [0x40, 0, 0, 2, 0, 1];
 const CERTIFICATE_REQUIRED: u8 = 116;
 /// Pause before it is tried again to reach a proxy that is down.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// Sessions with one key.
-const SESSIONS_OF_KEY: usize = 20;
-
 /// How a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -123,63 +119,38 @@ pub(super) enum SeenEnd {
     Otherwise,
 }
 
-/// Plays one endpoint after another.
-pub(super) struct Worker<'a> {
-    home: &'a Home,
-    address: SocketAddr,
-    dial: Dial,
-    played: usize,
-}
-
-impl<'a> Worker<'a> {
-    pub(super) fn new(home: &'a Home, address: SocketAddr) -> Self {
-        Self { home, address, dial: known(home, address), played: 0 }
-    }
-
-    /// Has the session of this number; `faults` counts what happens to the proxy.
-    pub(super) fn plays(&mut self, number: u32, faults: &AtomicU32) -> Seen {
-        self.played += 1;
-        if self.played.is_multiple_of(SESSIONS_OF_KEY) {
-            self.dial = known(self.home, self.address);
+/// Has the session of this number with the proxy at `nobody`; `faults` counts what happens to it.
+pub(super) fn plays(number: u32, known: &[Dial], nobody: &Dial, faults: &AtomicU32) -> Seen {
+    let kind = Kind::of(number);
+    let dial = match kind {
+        Kind::Nobody => nobody,
+        _ => &known[number as usize % known.len()],
+    };
+    let start = Instant::now();
+    let (mut endpoint, before) = loop {
+        let before = faults.load(Ordering::SeqCst);
+        match dial.try_connect() {
+            Ok(endpoint) => break (endpoint, before),
+            Err(error) => assert!(start.elapsed() < PATIENCE, "the proxy stays away: {error}"),
         }
-        let kind = Kind::of(number);
-        let dial = match kind {
-            Kind::Nobody => &Dial::to(self.address),
-            _ => &self.dial,
-        };
-        let start = Instant::now();
-        let (mut endpoint, before) = loop {
-            let before = faults.load(Ordering::SeqCst);
-            match dial.try_connect() {
-                Ok(endpoint) => break (endpoint, before),
-                Err(error) => assert!(start.elapsed() < PATIENCE, "the proxy stays away: {error}"),
-            }
-            thread::sleep(RETRY_PAUSE);
-        };
-        let mut number = None;
-        let played = play(&mut endpoint, kind, &mut number);
-        if kind == Kind::Reset || kind == Kind::ResetInFlood {
-            endpoint.reset();
-        }
-        let is_excused = !before.is_multiple_of(2) || faults.load(Ordering::SeqCst) != before;
-        let end = match played {
-            // That it ended may have another reason than the one that was meant.
-            _ if is_excused => SeenEnd::CutOff,
-            Ok(()) => SeenEnd::AsMeant,
-            Err(end) => {
-                eprintln!(
-                    "soak: {kind:?}, session {number:?}: {end:?} after {:?}",
-                    start.elapsed()
-                );
-                SeenEnd::Otherwise
-            }
-        };
-        Seen { kind, number, end }
+        thread::sleep(RETRY_PAUSE);
+    };
+    let mut number = None;
+    let played = play(&mut endpoint, kind, &mut number);
+    if kind == Kind::Reset || kind == Kind::ResetInFlood {
+        endpoint.reset();
     }
-}
-
-fn known(home: &Home, address: SocketAddr) -> Dial {
-    Dial::to(address).with(&Identity::of(&home.keys.operator))
+    let is_excused = !before.is_multiple_of(2) || faults.load(Ordering::SeqCst) != before;
+    let end = match played {
+        // That it ended may have another reason than the one that was meant.
+        _ if is_excused => SeenEnd::CutOff,
+        Ok(()) => SeenEnd::AsMeant,
+        Err(end) => {
+            eprintln!("soak: {kind:?}, session {number:?}: {end:?} after {:?}", start.elapsed());
+            SeenEnd::Otherwise
+        }
+    };
+    Seen { kind, number, end }
 }
 
 /// Does what this kind does, as far as to the end; an error is an end that is not meant.
