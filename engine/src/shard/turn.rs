@@ -25,6 +25,9 @@ const RETRY: Duration = Duration::from_millis(1);
 /// Completions of one turn from which on a ring may have been full, and some may be lost: the smallest ring there is holds so many.
 const FULL_FROM: usize = 2048;
 
+/// How a record begins in which a ClientHello may come: handshake, and the first byte of its legacy version (RFC 8446 5.1).
+const HELLO_START: [u8; 2] = [22, 3];
+
 impl<D: Driver<Token>> Shard<D> {
     /// Serves those who come to its own `listeners`, until it has been drained.
     ///
@@ -200,10 +203,10 @@ impl<D: Driver<Token>> Shard<D> {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { break };
             // Bytes alone cost a step, and next to nothing for a session that is over or past its handshake.
             let connection = &self.connections[slot];
-            let is_costly = received.as_ref().is_ok_and(|received| !received.is_empty())
-                && connection.over.is_none()
-                && connection.session.is_handshaking();
-            if is_costly && self.is_vain(slot) {
+            let may_cost = connection.over.is_none() && connection.session.is_handshaking();
+            let bytes = received.as_ref().map_or(&[][..], |received| self.driver.bytes(received));
+            let is_costly = may_cost && !bytes.is_empty();
+            if is_costly && self.is_vain(slot, bytes) {
                 self.pass_over(slot, received);
                 continue;
             }
@@ -223,11 +226,12 @@ impl<D: Driver<Token>> Shard<D> {
 
     /// What has come is of no use, because the time of the handshake is over, as is told at the end of this turn, or because
     /// whoever is to have its ClientHello answered has closed or reset its connection. One that waited at a proxy is
-    /// answered all the same, for it has been used.
-    fn is_vain(&self, slot: usize) -> bool {
+    /// answered all the same, for it has been used; and what is no ClientHello is looked at, so that the record says so.
+    fn is_vain(&self, slot: usize, bytes: &[u8]) -> bool {
         let connection = &self.connections[slot];
         let is_late = connection.session.deadline().is_some_and(|deadline| deadline <= self.now);
-        let is_hello = matches!(connection.stage, SetUpStage::Silent | SetUpStage::Hello);
+        let is_hello = bytes.starts_with(&HELLO_START)
+            && matches!(connection.stage, SetUpStage::Silent | SetUpStage::Hello);
         let may_be_gone = is_hello && connection.in_backlog.is_none();
         let is_vain =
             is_late || may_be_gone && self.driver.has_hung_up(connection.endpoint.as_fd());
