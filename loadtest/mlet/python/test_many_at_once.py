@@ -13,7 +13,7 @@ from typing import Callable, Dict, Iterator, List, Set, Tuple
 
 from pktlab_mlet import (
     AsyncSession, ConnectionRefused, ConnectionTimes, Denied, LookUpFailed, MletError, NotSent, Received, Session,
-    Silence,
+    SessionOver, Silence,
 )  # fmt: skip
 
 CLOCK = 1_700_000_000_000_000_000
@@ -373,6 +373,19 @@ class AsyncTest(unittest.TestCase):
                 async with await endpoint.udp() as udp:
                     await udp.send(b"x", "192.0.2.7", 7)
                     self.assertEqual((await udp.receive(float("inf"))).data, b"x")
+
+        with played() as (near, _):
+            asyncio.run(measure(near))
+
+    def test_a_deadline_that_is_set_while_others_wait_ends_their_waits(self) -> None:
+        async def measure(near: socket.socket) -> None:
+            async with AsyncSession(near, "192.0.2.1") as endpoint:
+                waiting = asyncio.ensure_future((await endpoint.udp()).receive(60))
+                while not endpoint._waiting:
+                    await asyncio.sleep(0)
+                endpoint.end_by(0.05)
+                with self.assertRaises(SessionOver):
+                    await asyncio.wait_for(waiting, 30)
 
         with played() as (near, _):
             asyncio.run(measure(near))

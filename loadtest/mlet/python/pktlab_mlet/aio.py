@@ -57,6 +57,9 @@ class AsyncSession(Endpoint):
     def end_by(self, seconds: float) -> None:
         """From now on every wait ends in so many seconds at the latest."""
         self._session.end_by(seconds)
+        # Those who wait do so until another time now.
+        if self._waiting:
+            self._look()
 
     async def connect(
         self, host: str, port: int, buffer: int = 0x10000, timeout: Optional[float] = None
