@@ -18,7 +18,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
+    SignatureScheme,
 };
 
 const SKTID: u8 = 1;
@@ -144,7 +145,7 @@ impl Server {
                 Message::Ndata { sktid: SKTID, time, packet: Packet::Tcp { data, .. } } => {
                     read(tls, data).map_err(|error| self.failed(&error))?;
                     flight.arrived = Some(time);
-                    flight.is_answered = !tls.is_handshaking() || tls.wants_write();
+                    flight.is_answered = !tls.is_handshaking() || is_asked_again(tls);
                 }
                 Message::Nstat { sktid: SKTID, change, .. } if !flight.is_answered => {
                     check_closed(change)?;
@@ -186,6 +187,12 @@ impl Server {
             error => self.told(&format!("broke off the handshake: {}", tls::reason(error))),
         }
     }
+}
+
+/// Whether the server wants another first message. That there is something to send does not say so: a change_cipher_spec is
+/// there as soon as the first message of the server's flight has come.
+fn is_asked_again(tls: &ClientConnection) -> bool {
+    tls.wants_write() && tls.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest)
 }
 
 /// Takes in what came. Of TLS nothing is held back: what is not read of this the peer will not send again.

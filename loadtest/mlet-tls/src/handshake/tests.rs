@@ -67,7 +67,15 @@ fn server(asks_again: bool) -> (Vec<u8>, ServerConnection) {
 
 /// An endpoint that is connected to whoever answers bytes with pieces, or closes where there are none; news of a departure
 /// come behind the answer.
-fn connected(mut answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> UnixStream {
+fn connected(answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> UnixStream {
+    connected_with_news(false, answer)
+}
+
+/// The same, where news of a departure may come before the answer, or behind it.
+fn connected_with_news(
+    come_first: bool,
+    mut answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> UnixStream {
     scripted_endpoint::start(move |request, answers| {
         let mut behind = Vec::new();
         scripted_endpoint::original(request, &mut behind);
@@ -78,6 +86,9 @@ fn connected(mut answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> 
                 Message::Nstat { sktid, time: clock, change }.encode(&mut behind).unwrap();
             }
             Message::Nsend { packet: Packet::Tcp { family, data }, .. } => {
+                if come_first {
+                    answers.append(&mut behind);
+                }
                 let pieces = answer(data);
                 let step = ROUND_TRIP / u32::try_from(pieces.len()).unwrap().max(1);
                 for (number, data) in (1..).zip(&pieces) {
@@ -119,11 +130,13 @@ fn greeted(session: UnixStream, name: &str) -> Result<Handshake, MletError> {
 
 #[test]
 fn each_flight_is_timed_to_the_end_of_its_answer_and_nothing_else_is() {
-    for (asks_again, flights) in [(false, 1), (true, 2)] {
+    for (asks_again, come_first, flights) in
+        [(false, false, 1), (false, true, 1), (true, false, 2), (true, true, 2)]
+    {
         let (certificate, mut tls) = server(asks_again);
-        let session = connected(move |data| served(&mut tls, data));
+        let session = connected_with_news(come_first, move |data| served(&mut tls, data));
         let handshake = greeted(session, NAME).unwrap();
-        assert_eq!(handshake.taken, ROUND_TRIP * flights);
+        assert_eq!(handshake.taken, ROUND_TRIP * flights, "{asks_again} {come_first}");
         assert_eq!(handshake.certificates, [certificate]);
         assert!(handshake.suite.starts_with("TLS13_"), "{}", handshake.suite);
         // The library that judges signatures does not understand this certificate, and it is not taken for proven.
