@@ -10,6 +10,7 @@ import unittest
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Set, Tuple
+from unittest import mock
 
 from pktlab_mlet import (
     AsyncSession, ConnectionRefused, ConnectionTimes, Denied, LookUpFailed, MletError, NotSent, Received, Session,
@@ -376,6 +377,44 @@ class AsyncTest(unittest.TestCase):
 
         with played() as (near, _):
             asyncio.run(measure(near))
+
+    def test_a_server_whose_name_nobody_answers_for_is_given_up_in_time_and_nobody_else_waits(self) -> None:
+        # As slow as the controller's own DNS server may be.
+        answers = threading.Event()
+        asked: List[str] = []
+        answered: List[str] = []
+
+        def resolve(host: str, port: int) -> Tuple[str, int]:
+            asked.append(host)
+            answers.wait(20)
+            answered.append(host)
+            return "192.0.2.53", port
+
+        told = "the address of slow.example:5353 did not come in "
+
+        async def measure(near: socket.socket) -> None:
+            async with AsyncSession(near, "192.0.2.1") as endpoint:
+                looking = asyncio.ensure_future(endpoint.look_up("a.example", "slow.example:5353", 0.1))
+                while not asked:
+                    await asyncio.sleep(0.001)
+                await endpoint.clock()
+                self.assertEqual(answered, [])
+                with self.assertRaisesRegex(Silence, told):
+                    await looking
+
+        try:
+            with mock.patch("pktlab_mlet.dns.resolve", resolve):
+                with played() as (near, _):
+                    asyncio.run(measure(near))
+                with played() as (near, _), Session(near, "192.0.2.1") as endpoint:
+                    with self.assertRaisesRegex(Silence, told):
+                        endpoint.look_up("a.example", "slow.example:5353", 0.1)
+                    endpoint.end_by(0.1)
+                    with self.assertRaises(SessionOver):
+                        endpoint.look_up("a.example", "slow.example:5353", 30)
+            self.assertEqual((set(asked), answered), ({"slow.example"}, []))
+        finally:
+            answers.set()
 
     def test_a_deadline_that_is_set_while_others_wait_ends_their_waits(self) -> None:
         async def measure(near: socket.socket) -> None:

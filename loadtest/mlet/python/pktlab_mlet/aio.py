@@ -85,7 +85,10 @@ class AsyncSession(Endpoint):
 
     async def look_up(self, name: str, server: str = "", timeout: float = 5.0) -> dns.LookUp:
         """See Session.look_up."""
-        return await self._run(dns.look_up(self._talk, name, server, timeout))
+        deadline = self._talk.after(timeout)
+        find = asyncio.get_running_loop().run_in_executor
+        remote = await find(None, dns.find_server, self._talk, server, deadline)
+        return await self._run(dns.look_up(self._talk, name, remote, timeout, deadline))
 
     async def read_memory(self, address: int, length: int) -> bytes:
         """`length` bytes (1 to 65535) of the endpoint's memory."""

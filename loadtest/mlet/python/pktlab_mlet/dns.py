@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import queue
 import struct
+import threading
 from dataclasses import dataclass
-from typing import List, Optional, Set, Tuple
+from typing import List, Optional, Set, Tuple, Union
 
 from . import operations
 from .draws import random_bytes
-from .errors import MletError, Silence
+from .errors import MletError, SessionOver, Silence
 from .messages import UDP, Address, Received, host_port, resolve, told
 from .operations import SocketOps
 from .talk import Talk
@@ -46,10 +48,41 @@ class LookUpFailed(MletError):
     word = "look_up_failed"
 
 
-async def look_up(talk: Talk, name: str, server: str, timeout: float) -> LookUp:
-    """See Session.look_up."""
-    deadline = talk.after(timeout)
-    remote = resolve(*host_port(server, 53)) if server else await _own_server(talk, deadline)
+def find_server(talk: Talk, server: str, deadline: float) -> Optional[Address]:
+    """The address of a server, which may be a name, by this time at the latest; None for the endpoint's own."""
+    if not server:
+        return None
+    host, port = host_port(server, 53)
+    try:
+        ipaddress.ip_address(host)
+        return resolve(host, port)
+    except ValueError:
+        pass
+    # The system's own look-up ends when it likes, and nothing waits for this thread: not the mlet's end either.
+    found: "queue.Queue[Union[Address, MletError]]" = queue.Queue()
+
+    def find() -> None:
+        try:
+            found.put(resolve(host, port))
+        except MletError as error:
+            found.put(error)
+
+    begun, over = talk.monotonic(), talk.session_deadline
+    limit = deadline if over is None else min(deadline, over)
+    threading.Thread(target=find, daemon=True).start()
+    try:
+        address = found.get(timeout=max(limit - begun, 0.0))
+    except queue.Empty:
+        late = Silence if limit == deadline else SessionOver
+        raise late(f"the address of {server}", talk.monotonic() - begun) from None
+    if isinstance(address, MletError):
+        raise address
+    return address
+
+
+async def look_up(talk: Talk, name: str, server: Optional[Address], timeout: float, deadline: float) -> LookUp:
+    """See Session.look_up; `deadline` is when `timeout` is over, of which a part was needed to find the server."""
+    remote = server or await _own_server(talk, deadline)
     question = _question(name, random_bytes(2))
     if question is None:
         raise LookUpFailed(f"{told(remote)} on {name!r}: this is no domain name")

@@ -186,8 +186,10 @@ class Session(Endpoint):
 
     def look_up(self, name: str, server: str = "", timeout: float = 5.0) -> dns.LookUp:
         """Asks a DNS server through the endpoint for the IPv4 addresses of `name`: `HOST` or `HOST:PORT`, or else the
-        endpoint's own server."""
-        return self._run(dns.look_up(self._talk, name, server, timeout))
+        endpoint's own server. A server's own name is found at the controller, within the same timeout."""
+        deadline = self._talk.after(timeout)
+        remote = dns.find_server(self._talk, server, deadline)
+        return self._run(dns.look_up(self._talk, name, remote, timeout, deadline))
 
     # Memory of the endpoint.
 
