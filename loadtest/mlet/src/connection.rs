@@ -11,7 +11,7 @@ use packetlab::time::Ticks;
 use crate::client_error::{ClientError, ConnectionEnd};
 use crate::exchange::Exchange;
 use crate::requests::{CLOCK, clock_of};
-use crate::talk::{Talk, after};
+use crate::talk::{Asked, Talk, after};
 
 /// Where the endpoint's sockets are in its memory, how long each is, and where in it its state is
 /// (spec/protocol.md 1.12).
@@ -81,12 +81,9 @@ impl Talk {
         let before = self.put(&look)?;
         let opened = self.put(&Message::Nopen { sktid, receive_buffer_len, open })?;
         let after = self.put(&look)?;
-        let mut claim = Claim::new(&self, sktid);
+        let mut claim = Claim::new(&self, sktid, &opened);
         let began = clock_of(&before, &self.answer(&before, Some(deadline)).await?)?;
-        if let Err(refused) = opened.check(&self.answer(&opened, Some(deadline)).await?) {
-            claim.is_open = false;
-            return Err(refused);
-        }
+        claim.opened(opened.check(&self.answer(&opened, Some(deadline)).await?))?;
         let began_by = clock_of(&after, &self.answer(&after, Some(deadline)).await?)?;
         match self.connected(sktid, remote, deadline, timeout).await? {
             Ok((established, told)) => {
@@ -181,9 +178,19 @@ pub(crate) struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    pub(crate) fn new(talk: &'a Talk, sktid: u8) -> Self {
-        talk.lock().exchange.claim(sktid);
-        Self { talk, sktid, is_open: true }
+    /// Of a socket that is to be opened by this request. It may be open as well if no answer comes; one that was open
+    /// before is not closed.
+    pub(crate) fn new(talk: &'a Talk, sktid: u8, opened: &Asked) -> Self {
+        let mut state = talk.lock();
+        state.exchange.claim(sktid);
+        let is_open = !state.exchange.finds_open(sktid, opened.ticket());
+        Self { talk, sktid, is_open }
+    }
+
+    /// The answer has come.
+    pub(crate) fn opened(&mut self, answer: Result<(), ClientError>) -> Result<(), ClientError> {
+        self.is_open = answer.is_ok();
+        answer
     }
 }
 

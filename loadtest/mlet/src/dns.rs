@@ -64,11 +64,8 @@ impl Talk {
         let opened =
             self.put(&Message::Nopen { sktid, receive_buffer_len: RECEIVE_BUFFER_LEN, open })?;
         // It is closed whatever comes of the question, also if nobody waits for that any more.
-        let mut claim = Claim::new(self, sktid);
-        if let Err(refused) = opened.check(&self.answer(&opened, Some(deadline)).await?) {
-            claim.is_open = false;
-            return Err(refused);
-        }
+        let mut claim = Claim::new(self, sktid, &opened);
+        claim.opened(opened.check(&self.answer(&opened, Some(deadline)).await?))?;
         let tag = NonZeroU16::MIN;
         let packet = Packet::Udp { remote: server, data: question.message() };
         let asks = Message::Nsend { sktid, time: Ticks(0), tag: tag.get(), packet };

@@ -125,6 +125,8 @@ pub(crate) struct Exchange {
     /// The news behind which nothing more of a stream is handed out, by socket.
     ends: BTreeMap<u8, Notification>,
     claims: BTreeSet<u8>,
+    /// Sockets that are open, as far as answers tell.
+    open: BTreeSet<u8>,
     outgoing: Outgoing,
     /// An answer to no request, unless one is asked; what came behind it waits.
     unasked: Option<Notification>,
@@ -146,6 +148,7 @@ impl Exchange {
             closed: BTreeMap::new(),
             ends: BTreeMap::new(),
             claims: BTreeSet::new(),
+            open: BTreeSet::new(),
             outgoing: Outgoing::default(),
             unasked: None,
             fault: None,
@@ -246,6 +249,16 @@ impl Exchange {
 
     pub(crate) fn end_claim(&mut self, sktid: u8) {
         self.claims.remove(&sktid);
+    }
+
+    /// This request finds the socket open that it would open, so that it fails, and closes none if it is given up.
+    pub(crate) fn finds_open(&self, sktid: u8, ticket: u64) -> bool {
+        let before = self.owed.iter().take_while(|owed| owed.ticket != ticket);
+        before.fold(self.open.contains(&sktid), |is_open, owed| match owed.turns {
+            Some(Turn::Opens(opened)) if opened == sktid => true,
+            Some(Turn::Closes(closed)) if closed == sktid => false,
+            _ => is_open,
+        })
     }
 
     /// A part of a request waits to be sent, or all of it.
@@ -365,11 +378,13 @@ impl Exchange {
     fn take_answer(&mut self, owed: Owed, answer: Notification) {
         match (owed.turns, answer.message()) {
             (Some(Turn::Closes(sktid)), _) => {
+                self.open.remove(&sktid);
                 self.closed.insert(sktid, self.kept.next());
             }
             // What came before the earlier socket of this number was closed is of that one. News of the new one may come
             // before the answer.
             (Some(Turn::Opens(sktid)), Message::Result(outcome)) if outcome.is_success() => {
+                self.open.insert(sktid);
                 self.ends.remove(&sktid);
                 if let Some(before) = self.closed.remove(&sktid) {
                     self.kept.forget(sktid, before);

@@ -151,6 +151,10 @@ impl Asked {
         }
     }
 
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
     /// Nobody waits for the answer, but it is asked.
     pub(crate) fn disown(mut self) {
         self.is_disowned = true;

@@ -204,6 +204,35 @@ fn at_the_originals_endpoint_a_refused_connection_is_seen_in_memory() {
 }
 
 #[test]
+fn a_call_that_is_given_up_closes_no_socket_that_was_open_before() {
+    let (asked, requests) = std::sync::mpsc::channel();
+    // It stands still once it has opened one socket.
+    let mut is_first = true;
+    let session = scripted_endpoint::start(move |request, answers| match *request {
+        Message::Nopen { .. } if std::mem::take(&mut is_first) => original(request, answers),
+        Message::Nopen { .. } | Message::Nclose { .. } => {
+            asked.send(request.message_type()).unwrap();
+        }
+        _ => {}
+    });
+    let mut client = Client::new(session, Duration::from_secs(60)).unwrap();
+    let open = Open::Udp { local: "0.0.0.0:0".parse().unwrap() };
+    let short = Duration::from_millis(50);
+    client.open(5, open, 4096).unwrap();
+    let connected = client.connect_within(short, 5, REMOTE, 4096);
+    assert!(connected.is_err_and(|error| error.word() == "silence"));
+    let found = client.look_up(5, "a.example", REMOTE, short);
+    assert!(found.is_err_and(|error| error.word() == "silence"));
+    // What the mlet closes is closed before it is opened anew, and that may be open.
+    let closed = client.ask(&Message::Nclose { sktid: 5 }).unwrap();
+    let connected = client.connect_within(short, 5, REMOTE, 4096);
+    assert!(connected.is_err_and(|error| error.word() == "silence"));
+    drop((closed, client));
+    let (opens, closes) = (MessageType::NOPEN, MessageType::NCLOSE);
+    assert_eq!(requests.iter().collect::<Vec<_>>(), [opens, opens, closes, opens, closes]);
+}
+
+#[test]
 fn looking_at_a_connection_that_is_made_later_shifts_no_answer() {
     let mut client = Client::new(connecting(&[1, 1, 2]), Duration::from_secs(60)).unwrap();
     client.connect(1, REMOTE, 4096).unwrap();
