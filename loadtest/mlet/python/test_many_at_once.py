@@ -306,8 +306,14 @@ class LookUpTest(unittest.TestCase):
                     endpoint.look_up("www.example", "192.0.2.53")
                 far.datagram = lambda question: self.reply(question, [])
                 self.assertEqual(endpoint.look_up("www.example", "192.0.2.53").addresses, [])
-                for bad in ("", "a..b", "x" * 64, "\u00e4" * 80 + ".example", "\u00e4..b", "\ud800.example"):
-                    with self.assertRaisesRegex(LookUpFailed, "53 on '.*': this is no domain name") as failed:
+                self.assertEqual(endpoint.look_up("www.example.", "192.0.2.53").addresses, [])
+                none, long = "no domain name", "too long for a domain name"
+                foreign = r"not ASCII: give its A-label \(xn--...\)"
+                for bad, what in (
+                    ("", none), ("a..b", none), ("a..", none), ("x" * 64, none), ("x." * 128, long),
+                    ("b\u00fccher.example", foreign), ("\u00e4..b", foreign), ("\ud800.example", foreign),
+                ):  # fmt: skip
+                    with self.assertRaisesRegex(LookUpFailed, f"53 on '.*': this is {what}") as failed:
                         endpoint.look_up(bad, "192.0.2.53")
                     self.assertEqual(failed.exception.word, "look_up_failed")
 

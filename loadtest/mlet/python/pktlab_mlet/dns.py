@@ -84,8 +84,8 @@ async def look_up(talk: Talk, name: str, server: Optional[Address], timeout: flo
     """See Session.look_up; `deadline` is when `timeout` is over, of which a part was needed to find the server."""
     remote = server or await _own_server(talk, deadline)
     question = _question(name, random_bytes(2))
-    if question is None:
-        raise LookUpFailed(f"{told(remote)} on {name!r}: this is no domain name")
+    if isinstance(question, str):
+        raise LookUpFailed(f"{told(remote)} on {name!r}: this is {question}")
     any_address = "::" if ":" in remote[0] else "0.0.0.0"
     ops: SocketOps = await operations.listen(talk, (any_address, 0), UDP, 0x1000, deadline)
     try:
@@ -112,18 +112,20 @@ async def _own_server(talk: Talk, deadline: float) -> Address:
     return str(ipaddress.IPv4Address(memory[0x10:])), 53
 
 
-def _question(name: str, identification: bytes) -> Optional[bytes]:
-    """For the A records of `name`, with recursion; None if that is no name.
+def _question(name: str, identification: bytes) -> "bytes | str":
+    """For the A records of `name`, with recursion; in words what that is, if it is no name.
 
     >>> _question("a.example", b"id")
     b'id\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x01a\\x07example\\x00\\x00\\x01\\x00\\x01'
     """
-    try:
-        labels = [label.encode() if label.isascii() else label.encode("idna") for label in name.rstrip(".").split(".")]
-    except UnicodeError:
-        return None
-    if not all(1 <= len(label) <= 63 for label in labels) or sum(map(len, labels)) + len(labels) > 254:
-        return None
+    if not name.isascii():
+        return "not ASCII: give its A-label (xn--...)"
+    # The last dot is that of the root.
+    labels = [label.encode() for label in (name[:-1] if name.endswith(".") else name).split(".")]
+    if not all(1 <= len(label) <= 63 for label in labels):
+        return "no domain name"
+    if sum(map(len, labels)) + len(labels) > 254:
+        return "too long for a domain name"
     asked = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
     return identification + struct.pack("!5H", 0x0100, 1, 0, 0, 0) + asked + struct.pack("!HH", _A, _INTERNET)
 

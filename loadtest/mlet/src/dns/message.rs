@@ -82,8 +82,11 @@ impl Question {
     /// A question of this number for the addresses of `domain`.
     ///
     /// # Errors
-    /// What it is instead: no domain name, or too long for one.
+    /// What it is instead: not ASCII, no domain name, or too long for one.
     pub fn new(domain: &str, kind: Kind, number: [u8; 2]) -> Result<Self, &'static str> {
+        if !domain.is_ascii() {
+            return Err("not ASCII: give its A-label (xn--...)");
+        }
         // Recursion desired, one question.
         let mut message = [&number[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
         for label in domain.strip_suffix('.').unwrap_or(domain).split('.') {

@@ -63,6 +63,11 @@ fn the_question_is_that_of_the_originals_example() {
     for bad in ["", ".", "a..b", "a..", &"x".repeat(64), &"x.".repeat(128)] {
         assert!(Question::new(bad, Kind::A, ID).is_err(), "{bad}");
     }
+    // As in Python, whatever IDNA would make of it.
+    for foreign in ["b\u{fc}cher.example", "\u{e4}..b"] {
+        let told = Question::new(foreign, Kind::A, ID).unwrap_err();
+        assert_eq!(told, "not ASCII: give its A-label (xn--...)");
+    }
 }
 
 #[test]
