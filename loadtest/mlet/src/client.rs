@@ -378,6 +378,19 @@ impl Client {
         self.run(talk.request(request, None)).map(drop)
     }
 
+    /// The same, and the answer comes by `deadline`.
+    ///
+    /// # Errors
+    /// As for [`Self::request`].
+    pub fn request_before(
+        &mut self,
+        request: &Message<'_>,
+        deadline: Instant,
+    ) -> Result<(), ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.request(request, Some(deadline))).map(drop)
+    }
+
     /// Asks and does not wait: [`Self::answer`] does, in any order. So many requests are under way at once.
     ///
     /// # Errors

@@ -30,8 +30,10 @@ const USAGE: &str = "mlet-dns [DOMAIN [SERVER [A|AAAA]]]\n\
     milliseconds, addresses found, udp or tcp";
 const DOMAIN: &str = "www.example.com";
 const DNS_PORT: u16 = 53;
-/// How long a server may take to answer, way and back through the endpoint included.
+/// How long a server may take to answer, way and back through the endpoint included, and its requests.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long all may take: to find the endpoint's server, to ask it, to connect to it and to ask again.
+const SESSION: Duration = PATIENCE.saturating_mul(4);
 const SKTID: u8 = 1;
 const TAG: NonZeroU16 = NonZeroU16::new(1234).unwrap();
 /// Of datagrams, and of the stream.
@@ -54,6 +56,7 @@ type Timed = (Answer, f64);
 
 fn main() -> ExitCode {
     mlet::run_with(USAGE, judged, |client, endpoint, arguments| {
+        client.set_session_deadline(Instant::now() + SESSION);
         let Arguments { domain, server, question } = arguments;
         let server = match server {
             Some(name) => resolve(&name, DNS_PORT)?,
@@ -121,15 +124,16 @@ fn ask_by_udp(
     question: &Question,
     patience: Duration,
 ) -> Result<Timed, MletError> {
+    let deadline = Instant::now() + patience;
     let any: SocketAddr = match server.ip() {
         IpAddr::V4(_) => ([0; 4], 0).into(),
         IpAddr::V6(_) => ([0; 16], 0).into(),
     };
-    client.open(SKTID, Open::Udp { local: any }, RECEIVE_BUFFER_LEN)?;
-    let query = question.message();
-    client.send(SKTID, Ticks(0), TAG, Packet::Udp { remote: server, data: query })?;
+    let (receive_buffer_len, open) = (RECEIVE_BUFFER_LEN, Open::Udp { local: any });
+    client.request_before(&Message::Nopen { sktid: SKTID, receive_buffer_len, open }, deadline)?;
+    let packet = Packet::Udp { remote: server, data: question.message() };
     let mut passed_over = None;
-    let answer = answer(client, patience, |packet| match packet {
+    let answer = answer(client, packet, deadline, |packet| match packet {
         Packet::Udp { remote, data } if remote == server => match question.answered(data) {
             Ok(answer) => Ok(Some(answer)),
             Err(reason) => {
@@ -154,12 +158,13 @@ fn ask_by_tcp(
     patience: Duration,
 ) -> Result<Timed, MletError> {
     client.connect_within(patience, SKTID, server, RECEIVE_BUFFER_LEN)?;
+    let deadline = Instant::now() + patience;
     let query = question.message();
     let len = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes();
     let (family, data) = (Family::of(server.ip()), [&len[..], query].concat());
-    client.send(SKTID, Ticks(0), TAG, Packet::Tcp { family, data: &data })?;
+    let packet = Packet::Tcp { family, data: &data };
     let mut stream = Vec::new();
-    let answer = answer(client, patience, |packet| {
+    let answer = answer(client, packet, deadline, |packet| {
         let Packet::Tcp { data, .. } = packet else { return Ok(None) };
         stream.extend_from_slice(data);
         let Some((len, rest)) = stream.split_first_chunk() else { return Ok(None) };
@@ -176,25 +181,25 @@ fn ask_by_tcp(
     })
 }
 
-/// The answer that `take` finds in what comes, and closes the socket; `None` if there is none in time.
+/// Sends the question; the answer that `take` finds in what comes, and closes the socket then. `None` if there is none in
+/// time, which ends the session.
 fn answer(
     client: &mut Client,
-    patience: Duration,
+    packet: Packet<'_>,
+    deadline: Instant,
     mut take: impl FnMut(Packet<'_>) -> Result<Option<Answer>, MletError>,
 ) -> Result<Option<Timed>, MletError> {
-    let deadline = Instant::now() + patience;
+    let asks = Message::Nsend { sktid: SKTID, time: Ticks(0), tag: TAG.get(), packet };
+    client.request_before(&asks, deadline)?;
     // In either order.
     let (mut sent, mut answered) = (None, None);
     loop {
         if let (Some(sent), Some((time, answer))) = (sent, answered.take_if(|_| sent.is_some())) {
-            client.close(SKTID)?;
+            client.request_before(&Message::Nclose { sktid: SKTID }, deadline)?;
             let latency = Ticks::saturating_duration_since(time, sent);
             return Ok(Some((answer, latency.as_secs_f64() * 1e3)));
         }
-        let Some(notification) = client.notification_before(deadline)? else {
-            client.close(SKTID)?;
-            return Ok(None);
-        };
+        let Some(notification) = client.notification_before(deadline)? else { return Ok(None) };
         match notification.message() {
             Message::Ntag { sktid: SKTID, status: Status::SUCCESS, time, .. } => sent = Some(time),
             Message::Ntag { sktid: SKTID, status, .. } => {

@@ -74,6 +74,28 @@ fn the_answer_is_found_behind_what_is_none() {
     assert_eq!(error, told);
 }
 
+#[test]
+fn an_endpoint_that_stands_still_is_given_up_in_the_time_of_its_question() {
+    // It takes the first so many requests, and nothing more is heard of it.
+    for (answered, awaited) in [(0, "the answer to NOPEN"), (1, "the answer to NSEND")] {
+        let mut count = 0;
+        let session = scripted_endpoint::start(move |request, answers| {
+            if count < answered {
+                scripted_endpoint::original(request, answers);
+            }
+            count += 1;
+        });
+        let mut client = Client::new(session, PATIENCE * 20).unwrap();
+        let asked = ask_by_udp(&mut client, SERVER.parse().unwrap(), &question(), PATIENCE);
+        match asked {
+            Err(MletError::Client(ClientError::Silence { awaited: told, waited })) => {
+                assert!(told.starts_with(awaited) && waited < PATIENCE * 20, "{told} {waited:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Asks a server over TCP that sends these pieces, and then perhaps closes.
 fn ask_over_tcp(pieces: Vec<Vec<u8>>, closes: bool) -> Result<Timed, MletError> {
     let remote: SocketAddr = SERVER.parse().unwrap();
