@@ -90,13 +90,19 @@ pub fn exchange<P: Probes>(
     };
     client.open(SKTID, Open::Raw { local }, RECEIVE_BUFFER_LEN)?;
     client.capture(socket, Ticks::MAX, filter)?;
-    let mut time = client.clock()?;
-    let mut sent = BTreeMap::new();
+    // The first leaves when the requests come there, which is as much later than the clock was read.
+    let looked = Instant::now();
+    let mut time = client.clock()?.saturating_add(looked.elapsed());
+    let (mut asked, mut sent) = (Vec::new(), BTreeMap::new());
     for number in numbers {
         let packet = Packet::Raw { family, data: &probes.packet(number) };
-        client.send(SKTID, time, tag(number), packet)?;
+        let tag = tag(number).get();
+        asked.push(client.ask(&Message::Nsend { sktid: SKTID, time, tag, packet })?);
         sent.insert(number, Probe { sent: None, answered: None });
         time = time.saturating_add(pace.interval);
+    }
+    for asked in asked {
+        asked.check(&client.answer(&asked, None)?)?;
     }
     let count = u32::try_from(sent.len()).unwrap_or(u32::MAX);
     let until_last = pace.interval.saturating_mul(count);
@@ -216,6 +222,27 @@ mod tests {
             exchanged(|number| vec![[number, b'a'], [number, b'b'], [9, b'c']], PACE.patience);
         let two = "2.000".to_owned();
         assert_eq!(told.unwrap(), [(1, two.clone()), (2, two.clone()), (3, two)]);
+    }
+
+    #[test]
+    fn all_probes_are_ordered_before_the_endpoint_answers_one() {
+        let (mut held, mut ordered) = (Vec::new(), 0);
+        let session = scripted_endpoint::start(move |request, answers| {
+            if !matches!(request, Message::Nsend { .. }) {
+                return scripted_endpoint::original(request, answers);
+            }
+            scripted_endpoint::original(request, &mut held);
+            ordered += 1;
+            if ordered == 3 {
+                answers.append(&mut held);
+            }
+        });
+        let mut client = Client::new(session, Duration::from_secs(20)).unwrap();
+        let filter = crate::filter("0xb7 0 0 0 1\n0x95 0 0 0 0\n").unwrap();
+        let pace = Pace { patience: Duration::from_millis(50), ..PACE };
+        let sent = exchange(&mut client, (Family::Ipv4, &filter), 1..=3, pace, &Numbers).unwrap();
+        let clock = Some(scripted_endpoint::CLOCK);
+        assert!(sent.len() == 3 && sent.values().all(|probe| probe.sent == clock), "{sent:?}");
     }
 
     #[test]
