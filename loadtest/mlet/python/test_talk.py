@@ -6,7 +6,7 @@ import unittest
 from typing import Any, Deque, List, Optional, Tuple, TypeVar
 from collections import deque
 
-from pktlab_mlet import EndpointLeft, Refused, SessionOver, Silence
+from pktlab_mlet import EndpointLeft, Refused, SessionOver, Silence, Suspended
 from pktlab_mlet import operations
 from pktlab_mlet.messages import MREAD, MWRITE, Sent
 from pktlab_mlet.talk import Asked, Doing, Talk
@@ -143,7 +143,8 @@ class PipeliningTest(unittest.TestCase):
             self.assertGreaterEqual(comes, deadline)
             self.assertRegex(str(silence), r"\Athe answer to it did not come in \d+\.\d\d\d s\Z")
             return "late"
-        except EndpointLeft:
+        except EndpointLeft as left:
+            self.assertRegex(str(left), r"\Athe endpoint has left; the answer to it had been awaited for \d+\.\d\d\d s\Z")
             self.assertGreaterEqual(comes, world.leaves)
             return "left"
         self.assertLessEqual(comes, min(deadline, world.leaves))
@@ -163,6 +164,15 @@ class PipeliningTest(unittest.TestCase):
                 outcomes.append(None)
             world.now += 500
         self.assertEqual(outcomes, [0, 1, None, 3, 4, 5])
+
+    def test_a_session_that_is_suspended_says_what_was_awaited(self) -> None:
+        world = World(random.Random(0))
+        world.coming.append((200, message(0x68, b"")))
+        world.delays = deque([400, 0])
+        told = "now; the answer to MREAD (memory 0x10010000) had been awaited for 0.200 s"
+        with self.assertRaises(Suspended) as over:
+            world.run(operations.clock(world.talk))
+        self.assertTrue(str(over.exception).endswith(told), over.exception)
 
     def test_the_deadline_of_the_session_ends_every_wait_and_says_what_was_awaited(self) -> None:
         world = World(random.Random(0))

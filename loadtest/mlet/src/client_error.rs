@@ -21,7 +21,7 @@ pub enum ClientError {
     /// Fd 0 is no session socket, or it broke.
     Io(io::Error),
     /// The endpoint left; in mid-message or not.
-    EndpointLeft,
+    EndpointLeft(Awaited),
     /// What was awaited did not come in time. The answer to a request, if that was awaited, is dropped when it comes:
     /// the session goes on.
     Silence {
@@ -47,7 +47,7 @@ pub enum ClientError {
     },
     /// The endpoint has sent so much that was not asked for yet, that no more is kept. What is kept can be asked for,
     /// and the session goes on then.
-    TooMuchKept,
+    TooMuchKept(Awaited),
     /// The endpoint refused a request.
     Refused {
         /// What was asked for.
@@ -122,7 +122,7 @@ pub enum ClientError {
     /// Of the numbers that were given for sockets none is left.
     NoSktid,
     /// The endpoint was taken over by another experiment.
-    Suspended,
+    Suspended(Awaited),
     /// A message breaks the rules.
     Malformed(MessageType),
     /// An answer came to no request, or to another one.
@@ -139,7 +139,7 @@ impl fmt::Display for ClientError {
             Self::Io(cause) => {
                 write!(f, "fd 0 is no session: {cause}; a mlet is started by pktxpmgr")
             }
-            Self::EndpointLeft => f.write_str("the endpoint left"),
+            Self::EndpointLeft(awaited) => write!(f, "the endpoint left{awaited}"),
             Self::Silence { awaited, waited } => {
                 write!(f, "{awaited} did not come in {:.3} s", waited.as_secs_f64())
             }
@@ -151,9 +151,9 @@ impl fmt::Display for ClientError {
             Self::Unread { request, waited } => {
                 write!(f, "the endpoint did not take {request} in {:.3} s", waited.as_secs_f64())
             }
-            Self::TooMuchKept => write!(
+            Self::TooMuchKept(awaited) => write!(
                 f,
-                "the endpoint has sent more than {} MiB of notifications that the mlet has not asked for",
+                "the endpoint has sent more than {} MiB of notifications that the mlet has not asked for{awaited}",
                 KEPT_LEN_MAX >> 20
             ),
             Self::Refused { request, target, outcome } => {
@@ -184,7 +184,9 @@ impl fmt::Display for ClientError {
             Self::NoSktid => f.write_str(
                 "no socket is left for it: of the numbers that may be used each is open at the endpoint, or there is none",
             ),
-            Self::Suspended => f.write_str("the endpoint serves another experiment now"),
+            Self::Suspended(awaited) => {
+                write!(f, "the endpoint serves another experiment now{awaited}")
+            }
             Self::Malformed(message_type) => {
                 write!(f, "the endpoint sent a malformed {message_type}")
             }
@@ -194,6 +196,21 @@ impl fmt::Display for ClientError {
             Self::Frame(cause) => write!(f, "the endpoint sent no message: {cause}"),
             Self::Encode(cause) => write!(f, "a request cannot be sent: {cause}"),
         }
+    }
+}
+
+/// What was awaited when a session ended or did not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// What, and of which target.
+    pub what: String,
+    /// For how long.
+    pub waited: Duration,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "; {} had been awaited for {:.3} s", self.what, self.waited.as_secs_f64())
     }
 }
 
@@ -253,11 +270,11 @@ impl ClientError {
             Self::Silence { .. } => "silence",
             Self::SessionOver { .. } => "session_over",
             Self::Unread { .. } => "unread",
-            Self::TooMuchKept => "too_much_kept",
+            Self::TooMuchKept(_) => "too_much_kept",
             Self::LookUp { .. } => "look_up_failed",
             Self::Unresolved { .. } => "unresolved",
-            Self::EndpointLeft => "left",
-            Self::Suspended => "suspended",
+            Self::EndpointLeft(_) => "left",
+            Self::Suspended(_) => "suspended",
             Self::Malformed(_) | Self::Unasked(_) | Self::Frame(_) => "bad_message",
             Self::NoPort { .. } | Self::NoSktid | Self::Encode(_) => "bad_request",
             Self::Io(_) => "io",

@@ -17,7 +17,7 @@ use packetlab::frame::{FrameError, Framer};
 use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
 use packetlab::time::Ticks;
 
-use crate::client_error::{ClientError, KEPT_LEN_MAX};
+use crate::client_error::{Awaited, ClientError, KEPT_LEN_MAX};
 use crate::kept::Kept;
 use crate::notification::Notification;
 
@@ -43,23 +43,27 @@ struct Owed {
 
 /// Why nothing more comes, which every later call is told.
 #[derive(Debug, Clone)]
-enum Fault {
+pub(crate) enum Fault {
     Left,
     Suspended,
     Malformed(MessageType),
+    /// An answer to no request; one that is asked takes it.
+    Unasked(MessageType),
     Frame(FrameError),
     Io(io::ErrorKind, Option<i32>),
 }
 
-impl From<Fault> for ClientError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Left => Self::EndpointLeft,
-            Fault::Suspended => Self::Suspended,
-            Fault::Malformed(message_type) => Self::Malformed(message_type),
-            Fault::Frame(cause) => Self::Frame(cause),
-            Fault::Io(_, Some(errno)) => Self::Io(io::Error::from_raw_os_error(errno)),
-            Fault::Io(kind, None) => Self::Io(kind.into()),
+impl Fault {
+    /// What one who waits is told.
+    pub(crate) fn error(self, awaited: Awaited) -> ClientError {
+        match self {
+            Self::Left => ClientError::EndpointLeft(awaited),
+            Self::Suspended => ClientError::Suspended(awaited),
+            Self::Malformed(message_type) => ClientError::Malformed(message_type),
+            Self::Unasked(message_type) => ClientError::Unasked(message_type),
+            Self::Frame(cause) => ClientError::Frame(cause),
+            Self::Io(_, Some(errno)) => ClientError::Io(io::Error::from_raw_os_error(errno)),
+            Self::Io(kind, None) => ClientError::Io(kind.into()),
         }
     }
 }
@@ -332,10 +336,9 @@ impl Exchange {
     }
 
     /// Why nothing more comes, if that is so.
-    pub(crate) fn fault(&self) -> Option<ClientError> {
-        let unasked =
-            || self.unasked.as_ref().map(|answer| ClientError::Unasked(answer.message_type()));
-        self.fault.clone().map(ClientError::from).or_else(unasked)
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let unasked = || self.unasked.as_ref().map(|answer| Fault::Unasked(answer.message_type()));
+        self.fault.clone().or_else(unasked)
     }
 
     /// Takes messages out of the bytes that have come, until there are none or too much is kept.

@@ -193,13 +193,16 @@ mod tests {
             .milliseconds("ms", Duration::from_nanos(25_777_104))
             .ticks("ns", Ticks::MAX)
             .count("n", 7)
-            .error(&ClientError::EndpointLeft)
+            .error(&ClientError::Silence {
+                awaited: "data".to_owned(),
+                waited: Duration::from_millis(5),
+            })
             .to_string();
         let (start, rest) = line.split_once("\"time\":\"").unwrap();
         assert_eq!(start, "{\"key\":null,\"session\":41,");
         let expected = "Z\",\"a\\\"b\":\"one\\u000atwo\\\\\\u001b\u{e4}\",\"list\":[\"x\",\"\\\"\"],\
             \"nan\":null,\"ms\":25.777104,\"ns\":18446744073709551615,\"n\":7,\
-            \"error\":\"left\",\"reason\":\"the endpoint left\"}";
+            \"error\":\"silence\",\"reason\":\"data did not come in 0.005 s\"}";
         assert_eq!(rest.split_at(26), (&rest[..26], expected));
     }
 }

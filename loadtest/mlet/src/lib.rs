@@ -105,7 +105,7 @@ pub use arguments::{USAGE_ERROR, tell_about_itself};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncClient, join_all};
 pub use client::Client;
-pub use client_error::{ClientError, ConnectionEnd, KEPT_LEN_MAX};
+pub use client_error::{Awaited, ClientError, ConnectionEnd, KEPT_LEN_MAX};
 pub use connection::Connection;
 pub use dns::LookUp;
 pub use endpoint::Endpoint;

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use packetlab::message::{Message, MessageType, Open, Packet};
 use packetlab::time::Ticks;
 
-use crate::client_error::{ClientError, named};
-use crate::exchange::Exchange;
+use crate::client_error::{Awaited, ClientError, named};
+use crate::exchange::{Exchange, Fault};
 use crate::notification::Notification;
 
 /// A timeout that is longer than this, such as `Duration::MAX`, lasts as long: what no clock can tell is no time to wait
@@ -78,10 +78,18 @@ impl fmt::Debug for Talk {
     }
 }
 
-/// Why a wait is over without what was awaited.
+/// A wait that is over without what was awaited.
 pub(crate) struct Late {
     waited: Duration,
-    is_session_over: bool,
+    why: Why,
+}
+
+/// Why it is over.
+enum Why {
+    Deadline,
+    SessionDeadline,
+    TooMuchKept,
+    Fault(Fault),
 }
 
 /// What a request is about, for errors.
@@ -254,7 +262,7 @@ impl Talk {
     pub(crate) async fn room(&self, deadline: Option<Instant>) -> Result<(), ClientError> {
         let begun = self.now();
         let waited = self.wait(begun, deadline, |exchange| exchange.has_room().then_some(()));
-        waited.await?.map_err(|late| late.unread("the requests before".to_owned()))
+        waited.await.map_err(|late| late.unread("the requests before".to_owned()))
     }
 
     /// Asks, once there is room for it.
@@ -275,7 +283,7 @@ impl Talk {
         deadline: Option<Instant>,
     ) -> Result<Notification, ClientError> {
         let take = |exchange: &mut Exchange| exchange.answer(asked.ticket);
-        self.wait(asked.begun, deadline, take).await?.map_err(|late| {
+        self.wait(asked.begun, deadline, take).await.map_err(|late| {
             let is_unsent = self.lock().exchange.is_unsent(asked.ticket);
             match is_unsent {
                 true => late.unread(asked.described()),
@@ -313,7 +321,7 @@ impl Talk {
         awaited: impl FnOnce() -> String,
     ) -> Result<Notification, ClientError> {
         let begun = self.now();
-        self.wait(begun, deadline, take).await?.map_err(|late| late.error(awaited()))
+        self.wait(begun, deadline, take).await.map_err(|late| late.error(awaited()))
     }
 
     /// How a socket is called in errors.
@@ -346,7 +354,7 @@ impl Talk {
         begun: Instant,
         deadline: Option<Instant>,
         mut take: impl FnMut(&mut Exchange) -> Option<T>,
-    ) -> Result<Result<T, Late>, ClientError> {
+    ) -> Result<T, Late> {
         let (looks, number) = {
             let mut state = self.lock();
             state.next_wait += 1;
@@ -356,21 +364,22 @@ impl Talk {
         poll_fn(|context| {
             let mut state = wait.talk.lock();
             if let Some(found) = state.change(&mut take) {
-                return Poll::Ready(Ok(Ok(found)));
+                return Poll::Ready(Ok(found));
             }
+            let now = state.now();
+            let waited = now.saturating_duration_since(begun);
             if let Some(fault) = state.exchange.fault() {
-                return Poll::Ready(Err(fault));
+                return Poll::Ready(Err(Late { waited, why: Why::Fault(fault) }));
             }
             if state.exchange.is_full() {
-                return Poll::Ready(Err(ClientError::TooMuchKept));
+                return Poll::Ready(Err(Late { waited, why: Why::TooMuchKept }));
             }
             let heard = state.heard.map_or(begun, |heard| heard.max(begun));
             let own = deadline.unwrap_or_else(|| after(heard, state.silence_max));
             let limit = state.session_deadline.map_or(own, |session| session.min(own));
-            let now = state.now();
             if now >= limit && state.looks > looks {
-                let waited = now.saturating_duration_since(begun);
-                return Poll::Ready(Ok(Err(Late { waited, is_session_over: limit < own })));
+                let why = if limit < own { Why::SessionDeadline } else { Why::Deadline };
+                return Poll::Ready(Err(Late { waited, why }));
             }
             let before = state.waiting.insert(number, (limit, context.waker().clone()));
             // Who looks before that anyway needs not be told.
@@ -393,16 +402,19 @@ pub(crate) fn after(start: Instant, timeout: Duration) -> Instant {
 impl Late {
     pub(crate) fn error(self, awaited: String) -> ClientError {
         let waited = self.waited;
-        match self.is_session_over {
-            true => ClientError::SessionOver { awaited, waited },
-            false => ClientError::Silence { awaited, waited },
+        match self.why {
+            Why::Deadline => ClientError::Silence { awaited, waited },
+            Why::SessionDeadline => ClientError::SessionOver { awaited, waited },
+            Why::TooMuchKept => ClientError::TooMuchKept(Awaited { what: awaited, waited }),
+            Why::Fault(fault) => fault.error(Awaited { what: awaited, waited }),
         }
     }
 
     fn unread(self, request: String) -> ClientError {
-        match self.is_session_over {
-            true => self.error(format!("room for {request}")),
-            false => ClientError::Unread { request, waited: self.waited },
+        match self.why {
+            Why::Deadline => ClientError::Unread { request, waited: self.waited },
+            Why::SessionDeadline => self.error(format!("room for {request}")),
+            Why::TooMuchKept | Why::Fault(_) => self.error(format!("the answer to {request}")),
         }
     }
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from typing import (
-    Callable, Coroutine, Deque, Dict, Generator, Iterable, NamedTuple, Optional, Set, Tuple, TypeVar, Union,
+    Callable, Coroutine, Deque, Dict, Generator, Iterable, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union,
 )  # fmt: skip
 
 from . import messages
@@ -78,14 +78,19 @@ class _Pause:
 
 
 class _Late(Exception):
-    """A wait is over without what was awaited."""
+    """A wait is over without what was awaited: `why` is Silence, SessionOver, or what nothing more comes for."""
 
-    def __init__(self, waited: float, is_session_over: bool) -> None:
+    def __init__(self, waited: float, why: Union[Type[Silence], Type[SessionOver], MletError]) -> None:
         super().__init__()
-        self.waited, self.is_session_over = waited, is_session_over
+        self.waited, self.why = waited, why
 
     def error(self, awaited: str) -> MletError:
-        return (SessionOver if self.is_session_over else Silence)(awaited, self.waited)
+        if not isinstance(self.why, MletError):
+            return self.why(awaited, self.waited)
+        # Raised itself, it would grow by a traceback each time.
+        if isinstance(self.why, (EndpointLeft, Suspended, TooMuchKept)):
+            return type(self.why)(f"{self.why}; {awaited} had been awaited for {self.waited:.3f} s")
+        return type(self.why)(*self.why.args)
 
 
 class Talk:
@@ -297,19 +302,18 @@ class Talk:
             if found is not None:
                 return found
             fault = self._fault or self._unasked
-            if fault is not None:
-                # Raised itself, it would grow by a traceback each time.
-                raise type(fault)(*fault.args)
-            if self.is_full:
+            if fault is None and self.is_full:
                 kept = f"more than {KEPT_LEN_MAX >> 20} MiB of notifications"
-                raise TooMuchKept(f"the endpoint has sent {kept} that the mlet has not asked for")
+                fault = TooMuchKept(f"the endpoint has sent {kept} that the mlet has not asked for")
+            if fault is not None:
+                raise _Late(self.monotonic() - begun, fault)
             own = deadline
             if own is None and self.timeout is not None:
                 own = max(begun, self._heard or begun) + bounded(self.timeout)
             limit = _first((own, self.session_deadline))
             now = self.monotonic()
             if limit is not None and now >= limit and self._looks > looks:
-                raise _Late(now - begun, limit != own)
+                raise _Late(now - begun, Silence if limit == own else SessionOver)
             await _Pause(limit)
 
     def _answer(self, ticket: int) -> Optional[Answer]:
@@ -365,9 +369,9 @@ def bounded(seconds: float) -> float:
 
 
 def _unread(late: _Late, request: str) -> MletError:
-    if late.is_session_over:
-        return late.error(f"room for {request}")
-    return Unread(request, late.waited)
+    if late.why is Silence:
+        return Unread(request, late.waited)
+    return late.error(f"{'room for' if late.why is SessionOver else 'the answer to'} {request}")
 
 
 def _first(times: Iterable[Optional[float]]) -> Optional[float]:

@@ -134,7 +134,7 @@ fn a_silent_endpoint_and_one_that_left_are_errors_to_all_who_wait() {
     let both = join_all([client.clock(), client.clock()]);
     drop(endpoint);
     for left in elsewhere(both) {
-        assert!(matches!(left, Err(ClientError::EndpointLeft)));
+        assert!(matches!(left, Err(ClientError::EndpointLeft(_))));
     }
 }
 
@@ -259,7 +259,7 @@ fn more_than_is_kept_comes_as_soon_as_there_is_room_for_it() {
     });
     let client = AsyncClient::new(session, LONG).unwrap();
     let full = elsewhere(client.clock()).unwrap_err();
-    assert!(matches!(full, ClientError::TooMuchKept), "{full}");
+    assert!(matches!(full, ClientError::TooMuchKept(_)), "{full}");
     for number in 0..MESSAGES {
         let received = elsewhere(client.receive(1, LONG)).unwrap().unwrap();
         assert_eq!(received.time, Ticks(number));

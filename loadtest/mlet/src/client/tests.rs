@@ -60,10 +60,16 @@ fn a_refusal_names_request_and_reason() {
 #[test]
 fn an_endpoint_that_leaves_or_is_suspended_or_errs_ends_the_experiment() {
     let (mut gone, _endpoint) = client(&[], true);
-    assert!(matches!(gone.notification(), Err(ClientError::EndpointLeft)));
-    assert!(matches!(gone.request(&CLOSE), Err(ClientError::EndpointLeft)));
+    let told = gone.notification().unwrap_err().to_string();
+    assert!(told.starts_with("the endpoint left; anything had been awaited for "), "{told}");
+    let told = gone.request(&CLOSE).unwrap_err().to_string();
+    let left = "the endpoint left; the answer to NCLOSE (socket 1) had been awaited for ";
+    assert!(told.starts_with(left), "{told}");
     let (mut suspended, _endpoint) = client(&[Message::Suspd], false);
-    assert!(matches!(suspended.request(&CLOSE), Err(ClientError::Suspended)));
+    let told = suspended.request(&CLOSE).unwrap_err().to_string();
+    let over =
+        "the endpoint serves another experiment now; the answer to NCLOSE (socket 1) had been";
+    assert!(told.starts_with(over), "{told}");
     for (request, sent, malformed) in [
         (true, &[0x40, 0, 0, 1, 0][..], MessageType::RESULT),
         (false, &[0x60, 0, 0, 1, 0], MessageType::NTAG),
@@ -330,8 +336,10 @@ fn only_so_much_is_kept_and_what_is_kept_can_be_had() {
     let flooding = std::thread::spawn(move || flood(far, &sent));
     let mut client = Client::new(near, Duration::from_secs(60)).unwrap();
     for _ in 0..2 {
-        let asked = client.request(&CLOSE);
-        assert!(matches!(asked, Err(ClientError::TooMuchKept)), "{asked:?}");
+        let full = client.request(&CLOSE).unwrap_err();
+        assert!(matches!(full, ClientError::TooMuchKept(_)), "{full:?}");
+        let awaited = "has not asked for; the answer to NCLOSE (socket 1) had been awaited for ";
+        assert!(full.to_string().contains(awaited), "{full}");
     }
     // More than is ever kept.
     for _ in 0..1200 {

@@ -257,7 +257,7 @@ impl Asker {
                 assert!(comes_ms >= deadline_ms);
                 self.late += 1;
             }
-            Err(ClientError::EndpointLeft) => assert!(comes_ms >= self.world.leaves_ms),
+            Err(ClientError::EndpointLeft(_)) => assert!(comes_ms >= self.world.leaves_ms),
             Err(other) => panic!("neither late nor gone: {other}"),
         }
     }
