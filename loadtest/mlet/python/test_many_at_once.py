@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import unittest
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pktlab_mlet import (
     SessionOver, Silence,
 )  # fmt: skip
 
+HERE = Path(__file__).parent
 CLOCK = 1_700_000_000_000_000_000
 OK = b"\x40\0\0\0"
 
@@ -452,6 +454,17 @@ class AsyncTest(unittest.TestCase):
 
 
 class ExampleTest(unittest.TestCase):
+    def test_the_example_of_the_readme_is_a_mlet_as_it_stands(self) -> None:
+        script = (HERE / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+        with played() as (near, _):
+            environment = {"EPADDR": "192.0.2.1", "PYTHONPATH": str(HERE)}
+            ended = subprocess.run(
+                [sys.executable, "-c", script], stdin=near.fileno(), capture_output=True, text=True, timeout=60, env=environment
+            )
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        line = json.loads(ended.stdout)
+        self.assertEqual((line["server"], line["connect_ms"]), (["192.0.2.7", 80], 0.079))
+
     def test_the_example_on_asyncio_prints_a_line_for_each_server(self) -> None:
         with played() as (near, _):
             script = str(Path(__file__).with_name("at_once.py"))

@@ -400,7 +400,7 @@ fn script(name: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs python3"]
-async fn a_page_can_be_fetched_in_ten_lines_of_python() {
+async fn a_page_is_fetched_by_a_mlet_in_python() {
     let web = Web::start(LOOPBACK).await.unwrap();
     let (script, address) = (script("fetch_page.py"), web.address().to_string());
     for options in [&[][..], &PIPES] {

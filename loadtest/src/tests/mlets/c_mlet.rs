@@ -1,4 +1,4 @@
-//! A mlet in C that knows the original's contract alone, as it was written for the original.
+//! A mlet in C without a library, which knows the original's contract alone.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn a_mlet_in_c_does_not_wait_for_ever_for_an_endpoint_that_says_nothing() {
 }
 
 #[tokio::test]
-async fn a_mlet_in_c_of_the_originals_contract_builds_and_runs_unchanged() {
+async fn a_mlet_in_c_without_a_library_runs_with_pipes_and_without() {
     let place = Place(std::env::temp_dir().join(format!("c-mlet-{}", std::process::id())));
     std::fs::create_dir(&place.0).unwrap();
     let program = compiled(&place.0);
