@@ -28,10 +28,12 @@ fn code(language: &str) -> &'static str {
     behind.split_once("```").unwrap().0
 }
 
-fn cargo(directory: &Path, words: &[&str]) {
+/// What cargo prints.
+fn cargo(directory: &Path, words: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let ended = Command::new(cargo).args(words).current_dir(directory).output().unwrap();
     assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).unwrap()
 }
 
 #[test]
@@ -81,6 +83,17 @@ fn a_mlet_of_ones_own_is_made_as_the_readme_says() {
     fs::write(package.join("src/main.rs"), code("rust")).unwrap();
     // Nothing is looked up: the versions are those of the workspace.
     fs::copy(library.join("../../Cargo.lock"), package.join("Cargo.lock")).unwrap();
+    // Neither tokio, nor rustls, nor aws-lc, nor anything that is not known here.
+    let tree =
+        ["tree", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"];
+    let tree = cargo(&package, &tree);
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    let mut names: Vec<&str> =
+        names.filter(|name| !["mlet-clock", "mlet"].contains(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names, ["bitflags", "linux-raw-sys", "packetlab", "rustix"]);
+    assert!(README.contains("Four small crates remain"));
     let target = place.0.join("target");
     cargo(&package, &["build", "--offline", "--target-dir", target.to_str().unwrap()]);
 
