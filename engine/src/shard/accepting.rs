@@ -181,6 +181,7 @@ impl<D: Driver<Token>> Shard<D> {
             may_go: None,
             candidate: None,
             has_come: false,
+            hello_unread: false,
             makes_room: false,
             over: None,
             cancelled: false,

@@ -230,7 +230,7 @@ impl<D: Driver<Token>> Shard<D> {
     fn is_vain(&self, slot: usize, bytes: &[u8]) -> bool {
         let connection = &self.connections[slot];
         let is_late = connection.session.deadline().is_some_and(|deadline| deadline <= self.now);
-        let is_hello = bytes.starts_with(&HELLO_START)
+        let is_hello = (bytes.starts_with(&HELLO_START) || connection.hello_unread)
             && matches!(connection.stage, SetUpStage::Silent | SetUpStage::Hello);
         let may_be_gone = is_hello && connection.in_backlog.is_none();
         let is_vain =
@@ -242,7 +242,7 @@ impl<D: Driver<Token>> Shard<D> {
     fn pass_over(&mut self, slot: usize, received: io::Result<Received>) {
         let connection = &mut *self.connections[slot];
         connection.under_way.endpoint_receive = false;
-        connection.has_come = false;
+        (connection.has_come, connection.hello_unread) = (false, true);
         received.into_iter().for_each(|received| self.give_back(received));
         self.apply(slot);
     }
