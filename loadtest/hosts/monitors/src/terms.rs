@@ -62,8 +62,8 @@ pub trait Surroundings: fmt::Debug + Send + Sync {
     /// The bytes that outlive the session have changed. Takes no time.
     fn keep(&self, persistent: &Persistent);
 
-    /// Makes what is kept durable; false if that failed, or nothing outlives the process. Takes the time that the disk
-    /// takes.
+    /// Makes what is kept durable, within a second if another flush was just before; false if that failed, or nothing
+    /// outlives the process. Takes the time that the disk takes.
     fn flush(&self) -> bool;
 
     /// A line for the operator, as the monitor wrote it, cut to a few hundred bytes.

@@ -97,13 +97,12 @@ impl Memories {
         self.0.ledger.keep_memory(id, index, memory);
     }
 
-    /// Writes it, which takes the time that the disk takes; false if it does not outlive the process.
+    /// Has it written, as [`Ledger::flush`] does; takes the time that the disk takes.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(super) fn save(&self) -> Result<bool, StateError> {
-        self.0.ledger.save()?;
-        Ok(self.0.ledger.has_store())
+    pub(super) fn flush(&self) -> Result<bool, StateError> {
+        self.0.ledger.flush()
     }
 }
 

@@ -26,7 +26,7 @@ mod store;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use monitors::Persistent;
 use packetlab::key::Hex;
@@ -56,6 +56,8 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Ledger {
     accounts: Mutex<Accounts>,
     store: Option<Store>,
+    /// When a monitor program last had all written, and whether that succeeded.
+    flushed: Mutex<Option<(Instant, bool)>>,
     /// Totals could not be written.
     unsaved: Notify,
     /// Bytes that wait to be sent in all sessions.
@@ -225,11 +227,6 @@ impl Ledger {
         }
     }
 
-    /// Whether what is kept outlives the process.
-    pub(super) fn has_store(&self) -> bool {
-        self.store.is_some()
-    }
-
     /// Writes the totals, if they are kept and were not written yet. Takes the time that the disk takes.
     ///
     /// # Errors
@@ -241,7 +238,27 @@ impl Ledger {
         }
     }
 
-    /// The same, off the runtime's threads; `anew` also if they were written already. If they cannot be written, the
+    /// The same for a monitor program that asks for it. One may ask without end, and each write costs all sessions: within
+    /// [`SAVE_INTERVAL`] there is one for all that ask, and what comes behind it is in the next one, as totals are. False
+    /// if nothing outlives the process, or the write failed.
+    ///
+    /// # Errors
+    /// It cannot be written, which is told once of each write.
+    pub(super) fn flush(&self) -> Result<bool, StateError> {
+        if self.store.is_none() {
+            return Ok(false);
+        }
+        // Held while it is written: who asks meanwhile has to know what it comes to.
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, is_written)) = flushed.filter(|(at, _)| at.elapsed() < SAVE_INTERVAL) {
+            return Ok(is_written);
+        }
+        let saved = self.save();
+        *flushed = Some((Instant::now(), saved.is_ok()));
+        saved.map(|()| true)
+    }
+
+    /// The same as [`Self::save`], off the runtime's threads; `anew` also if they were written already. If they cannot be written, the
     /// sessions end.
     ///
     /// # Errors

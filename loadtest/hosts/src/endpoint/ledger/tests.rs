@@ -310,6 +310,42 @@ fn what_monitors_keep_outlives_the_process_by_certificate_and_index() {
 }
 
 #[test]
+fn flushes_within_a_second_are_one_write_and_what_comes_behind_it_is_in_the_next() {
+    let directory = Directory::new();
+    let ledger = Ledger::open(&directory.0).unwrap();
+    ledger.admit(&[(id(1), Ticks::MAX)], &id(0), Ticks(0)).unwrap();
+    let written = || fs::read_to_string(directory.file()).unwrap_or_default();
+    let flush = |byte: u8| {
+        ledger.keep_memory(&id(1), 0, &[byte; 256]);
+        ledger.flush()
+    };
+    let holds = |byte: u8| written().contains(&format!("memory 0 {}", Hex(&[byte; 256])));
+    let patience = Instant::now();
+    // On a busy machine more than a second may pass between two.
+    loop {
+        assert!(patience.elapsed() < Duration::from_secs(60), "each round took longer");
+        *ledger.flushed.lock().unwrap() = None;
+        let before = Instant::now();
+        assert!(flush(1).unwrap() && holds(1));
+        assert!((2..200).all(|byte| flush(byte).unwrap()));
+        let is_first = holds(1);
+        if before.elapsed() < SAVE_INTERVAL {
+            assert!(is_first, "{}", written());
+            break;
+        }
+    }
+    ledger.save().unwrap();
+    assert!(holds(199));
+    // A write that fails is told to all that are joined with it, and by the error once.
+    fs::create_dir(directory.0.join("totals.new")).unwrap();
+    *ledger.flushed.lock().unwrap() = None;
+    let before = Instant::now();
+    flush(1).unwrap_err();
+    assert!(matches!(flush(2), Ok(false)) || before.elapsed() >= SAVE_INTERVAL);
+    assert!(!Ledger::default().flush().unwrap(), "nothing outlives the process");
+}
+
+#[test]
 fn monitors_below_one_privilege_cannot_take_the_places_of_all_others() {
     let ledger = Ledger::default();
     let ids = [(id(1), Ticks::MAX), (id(2), Ticks::MAX)];

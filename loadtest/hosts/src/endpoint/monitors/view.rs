@@ -54,7 +54,7 @@ impl Surroundings for View {
     }
 
     fn flush(&self) -> bool {
-        self.memories.save().unwrap_or_else(|error| {
+        self.memories.flush().unwrap_or_else(|error| {
             tracing::error!("{error}");
             false
         })

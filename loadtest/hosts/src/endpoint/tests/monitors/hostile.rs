@@ -3,6 +3,8 @@
 //! Not here: what each of their functions does then (the crate `monitors`).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::time::{ClockId, clock_gettime};
@@ -10,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::*;
 
 /// What such a monitor does when it is asked about NSEND, and what is said to the controller.
-fn hostile() -> [(&'static str, String, &'static str); 6] {
+fn hostile() -> [(&'static str, String, &'static str); 7] {
     let refused = "40000006001200000000";
     let grow_and_fill = "(loop $l (drop (memory.grow (i32.const 1)))
         (memory.fill (i32.const 65536) (i32.const 7)
@@ -34,7 +36,36 @@ fn hostile() -> [(&'static str, String, &'static str); 6] {
             ),
             refused,
         ),
+        (
+            "flushes without end",
+            judging(
+                "(loop $l (i32.store (local.get 10) (i32.add (i32.load (local.get 10)) (i32.const 1)))
+                  (drop (call $flush)) (br $l)) (i32.const 0)",
+            ),
+            refused,
+        ),
     ]
+}
+
+/// How often an endpoint has written its totals: each time they are another file. That of one that is gone may be had again
+/// by a later one, which makes them fewer.
+struct Writes {
+    path: PathBuf,
+    last: Option<u64>,
+    count: u64,
+}
+
+impl Writes {
+    fn of(state: &Path) -> Self {
+        let mut writes = Self { path: state.join("totals"), last: None, count: 0 };
+        writes.look();
+        Self { count: 0, ..writes }
+    }
+
+    fn look(&mut self) {
+        let now = fs::metadata(&self.path).ok().map(|file| file.ino());
+        self.count += u64::from(std::mem::replace(&mut self.last, now) != now);
+    }
 }
 
 /// What this thread has had.
@@ -53,10 +84,16 @@ async fn whatever_a_monitor_does_the_sessions_of_others_go_on() {
         let mut scene = Scene::new(&[&harms]).await;
         let limits = ::monitors::Limits::default();
         scene.settings.limits = limits;
+        let directory = Directory::new("hostile");
+        scene.ledger = ledger(&directory.0);
         let mut session = scene.start(&[&harms]).await;
         session.open_udp().await;
-        let mut honest = Scene::new(&[&pass]).await.start(&[&pass]).await;
+        let mut others = Scene::new(&[&pass]).await;
+        others.ledger = Arc::clone(&scene.ledger);
+        let mut honest = others.start(&[&pass]).await;
         honest.open_udp().await;
+        let begun = Instant::now();
+        let mut writes = Writes::of(&directory.0);
         // The first is begun on the thread, the second is known to be one that takes long.
         for _ in 0..2 {
             let harming = tokio::spawn(async move {
@@ -69,11 +106,19 @@ async fn whatever_a_monitor_does_the_sessions_of_others_go_on() {
                 assert_eq!(honest.send(to, b"x").await, "40000000", "beside one that {what}");
                 longest = longest.max(processor_time() - before);
                 beside += 1;
+                writes.look();
             }
             session = harming.await.unwrap();
             // What is held up does nothing but what the monitor does; how busy the machine is, is not in it.
             assert!(longest < limits.call / 2, "{} s of one that {what}", longest.as_secs_f64());
         }
+        // Of the endpoint's totals there are as many as without it.
+        writes.look();
+        assert!(
+            writes.count <= 2 + begun.elapsed().as_secs(),
+            "{} of one that {what}",
+            writes.count
+        );
         // Refused again and again, its session goes on, too.
         assert_eq!(session.answer(&Message::Nclose { sktid: 1 }).await, "40000000");
         for session in [session, honest] {
