@@ -9,7 +9,7 @@ use packetlab::snikey::SniKey;
 use crate::config::Traced;
 use crate::in_every_order;
 use crate::proto::mlet_facts::MletFacts;
-use crate::proto::tee::{KEPT_OF_PAYLOAD_MAX, Sender, Shown, Tee, TeeNews, Tees};
+use crate::proto::tee::{KEPT_OF_PAYLOAD_MAX, Room, Sender, Shown, Tee, TeeNews, Tees};
 
 fn facts() -> MletFacts {
     let (peer, snikey) = (Ipv4Addr::LOCALHOST.into(), SniKey::parse("hello").unwrap());
@@ -29,11 +29,15 @@ fn begun(tees: &Tees, session: u64) -> Box<Tee> {
     tee
 }
 
+/// More makes more orders and finds nothing more.
+const MESSAGES_MAX: usize = 2;
+
 /// Two sessions show more than the queue has room for while a third thread takes it: what it gets and what it is told to be
-/// missing is together what was shown.
+/// missing, at the latest by their ends, is together what was shown.
 pub fn what_is_missing() {
     in_every_order(|| {
-        let (tees, showing) = Tees::new(Traced::All);
+        let room = Room { messages: MESSAGES_MAX, with_ends: MESSAGES_MAX + 4 };
+        let (tees, showing) = Tees::with_room(Traced::All, room);
         let sessions = [1, 2].map(|session| {
             let tees = tees.clone();
             thread::spawn(move || {
@@ -46,7 +50,8 @@ pub fn what_is_missing() {
         sessions.into_iter().for_each(|session| session.join().unwrap());
         let taken = shown.iter().filter(|shown| !matches!(shown.news, TeeNews::Over)).count();
         let missing = shown.iter().map(|shown| shown.missing_before).sum::<u64>();
-        let missing = missing + showing.take_missing_at_ends();
+        assert_eq!(shown.len() - taken, 4, "both sessions are over for both sides");
+        assert_eq!(showing.take_missing_at_ends(), 0);
         assert_eq!(taken as u64 + missing, 4, "of two sessions, which begin and have a message");
     });
 }
@@ -71,7 +76,9 @@ pub fn room_for_the_shorter_of_two() {
 /// Which of two sessions at once find room for their messages, which have payloads of this length, where so many others have
 /// the longest there is, that is still arriving. All of what they keep holds 255 of these, and something less than one more.
 fn messages_shown(others: u64, payloads_len: [usize; 2]) -> Vec<u64> {
-    let (tees, showing) = Tees::new(Traced::All);
+    // The ends are of no interest.
+    let room = Room { messages: MESSAGES_MAX, with_ends: MESSAGES_MAX };
+    let (tees, showing) = Tees::with_room(Traced::All, room);
     let longest = message(KEPT_OF_PAYLOAD_MAX);
     let arriving = |session| {
         let mut tee = tees.of_session(session).unwrap();

@@ -4,12 +4,12 @@ pub(crate) use std::sync::{Arc, PoisonError};
 
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};
 
-/// std's bounded queue, which loom lacks, with its promises and nothing of how it keeps them.
+/// std's queues, which loom lacks, with their promises and nothing of how they keep them.
 pub(crate) mod mpsc {
     use std::collections::VecDeque;
     use std::sync::Arc;
     pub(crate) use std::sync::mpsc::TrySendError;
-    use std::sync::mpsc::{RecvError, TryRecvError};
+    use std::sync::mpsc::{RecvError, SendError, TryRecvError};
     use std::thread;
 
     use loom::sync::{Condvar, Mutex, MutexGuard};
@@ -52,10 +52,39 @@ pub(crate) mod mpsc {
     pub(crate) struct Receiver<T>(Arc<Queue<T>>);
 
     pub(crate) fn sync_channel<T>(len: usize) -> (SyncSender<T>, Receiver<T>) {
-        let (waiting, room) = (VecDeque::new(), len.min(ROOM_MAX));
+        with_room(len.min(ROOM_MAX))
+    }
+
+    fn with_room<T>(room: usize) -> (SyncSender<T>, Receiver<T>) {
+        let waiting = VecDeque::new();
         let state = Mutex::new(State { waiting, room, senders: 1, is_received: true });
         let queue = Arc::new(Queue { state, changed: Condvar::new() });
         (SyncSender(Arc::clone(&queue)), Receiver(queue))
+    }
+
+    /// Of a queue without bounds.
+    #[derive(Debug)]
+    pub(crate) struct Sender<T>(SyncSender<T>);
+
+    pub(crate) fn channel<T>() -> (Sender<T>, Receiver<T>) {
+        let (sender, receiver) = with_room(usize::MAX);
+        (Sender(sender), receiver)
+    }
+
+    impl<T> Sender<T> {
+        pub(crate) fn send(&self, message: T) -> Result<(), SendError<T>> {
+            self.0.try_send(message).map_err(|error| match error {
+                TrySendError::Full(message) | TrySendError::Disconnected(message) => {
+                    SendError(message)
+                }
+            })
+        }
+    }
+
+    impl<T> Clone for Sender<T> {
+        fn clone(&self) -> Self {
+            Self(self.0.clone())
+        }
     }
 
     impl<T> SyncSender<T> {

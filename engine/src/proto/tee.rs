@@ -2,10 +2,11 @@
 //! and ends, in a bounded queue.
 //!
 //! A session that is not shown has no [`Tee`]. Nothing waits for whoever takes what is shown: a message that finds no room is
-//! missing, and the next one of its session and direction says how many are.
+//! missing, and the next one of its session and direction says how many are. The last of both, that it is over, has room of
+//! its own, so that nothing is missing without a word.
 //!
 //! Not here: what is done with it (`control/trace/`). Invariant: all that is kept for all sessions, in the queue or of
-//! messages that are still arriving, is at most `KEPT_MAX` bytes beside `QUEUE_LEN` places, and nothing is taken by an
+//! messages that are still arriving, is at most `KEPT_MAX` bytes beside `ROOM` places, and nothing is taken by an
 //! announced length.
 
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::mlet_facts::MletFacts;
 use crate::config::Traced;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use crate::sync::mpsc::{self, Receiver, channel};
 use packetlab::cut::Boundaries;
 use packetlab::message::{HEADER_LEN, MessageType};
 
@@ -24,8 +25,16 @@ pub const KEPT_OF_PAYLOAD_MAX: usize = 64 * 1024;
 /// The most bytes of payloads that wait or arrive at once, of all sessions: a few hundred of the longest.
 const KEPT_MAX: usize = 16 << 20;
 
-/// What waits to be taken, most of it messages.
-const QUEUE_LEN: usize = 8192;
+/// How much may wait to be taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Most of it messages.
+    pub messages: usize,
+    /// With what tells that sessions are over, two of each, which come when nothing is taken for long.
+    pub with_ends: usize,
+}
+
+const ROOM: Room = Room { messages: 8192, with_ends: 8192 + 65_536 };
 
 /// Who has sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +117,9 @@ impl Passed {
 #[derive(Debug, Clone)]
 pub struct Tees {
     traced: Traced,
-    queue: SyncSender<Shown>,
+    queue: mpsc::Sender<Shown>,
+    room: Room,
+    waiting: Arc<AtomicUsize>,
     kept_len: Arc<AtomicUsize>,
     missing_at_ends: Arc<AtomicU64>,
 }
@@ -117,6 +128,7 @@ pub struct Tees {
 #[derive(Debug)]
 pub struct Showing {
     queue: Receiver<Shown>,
+    waiting: Arc<AtomicUsize>,
     missing_at_ends: Arc<AtomicU64>,
 }
 
@@ -124,10 +136,12 @@ impl Showing {
     /// The next that is shown; waits for it. `None` when no session is left that could have one.
     #[must_use]
     pub fn next(&self) -> Option<Shown> {
-        self.queue.recv().ok()
+        self.queue.recv().ok().inspect(|_| {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        })
     }
 
-    /// How much is missing that nothing later of its session tells of, since this was last asked.
+    /// How much is missing of sessions of whose end nothing tells either, for there were too many, since this was last asked.
     #[must_use]
     pub fn take_missing_at_ends(&self) -> u64 {
         self.missing_at_ends.swap(0, Ordering::Relaxed)
@@ -138,10 +152,27 @@ impl Tees {
     /// Shows these sessions.
     #[must_use]
     pub fn new(traced: Traced) -> (Self, Showing) {
-        let (queue, shown) = sync_channel(QUEUE_LEN);
-        let missing_at_ends = Arc::<AtomicU64>::default();
-        let showing = Showing { queue: shown, missing_at_ends: Arc::clone(&missing_at_ends) };
-        (Self { traced, queue, kept_len: Arc::default(), missing_at_ends }, showing)
+        Self::with_room(traced, ROOM)
+    }
+
+    /// The same, while so much may wait.
+    pub(crate) fn with_room(traced: Traced, room: Room) -> (Self, Showing) {
+        let (queue, shown) = channel();
+        let (waiting, missing_at_ends) = (Arc::<AtomicUsize>::default(), Arc::default());
+        let showing = Showing {
+            queue: shown,
+            waiting: Arc::clone(&waiting),
+            missing_at_ends: Arc::clone(&missing_at_ends),
+        };
+        let kept_len = Arc::default();
+        (Self { traced, queue, room, waiting, kept_len, missing_at_ends }, showing)
+    }
+
+    /// Whether there is room for one more, which is taken then.
+    fn take_place(&self, is_end: bool) -> bool {
+        let places = if is_end { self.room.with_ends } else { self.room.messages };
+        let one_more = |waiting| Some(waiting + 1).filter(|waiting| *waiting <= places);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// That of the session with this number, if it is to be shown.
@@ -258,15 +289,16 @@ impl Tee {
         let missing_before = self.stream(from).missing;
         let after = at.saturating_duration_since(start);
         let shown = Shown { session: self.session, from, at, after, missing_before, news };
-        match self.tees.queue.try_send(shown) {
-            Ok(()) => self.stream(from).missing = 0,
+        let is_end = matches!(shown.news, TeeNews::Over);
+        if self.tees.take_place(is_end) {
+            // It fails when nobody looks any more: the run is over.
+            let _ = self.tees.queue.send(shown);
+            self.stream(from).missing = 0;
+        } else if is_end {
             // What is missing before it can be told by nothing later.
-            Err(TrySendError::Full(Shown { news: TeeNews::Over, .. })) => {
-                self.tees.missing_at_ends.fetch_add(missing_before, Ordering::Relaxed);
-            }
-            Err(TrySendError::Full(_)) => self.stream(from).missing += 1,
-            // Nobody looks any more: the run is over.
-            Err(TrySendError::Disconnected(_)) => {}
+            self.tees.missing_at_ends.fetch_add(missing_before, Ordering::Relaxed);
+        } else {
+            self.stream(from).missing += 1;
         }
     }
 }
@@ -471,19 +503,43 @@ mod tests {
         for _ in 0..WAITING_MAX + 3 {
             tee.take(Sender::Endpoint, &one, now());
         }
-        // What is not there does not come any more: it is not waited for.
-        let next = || showing.queue.try_recv().map(|shown| shown.missing_before);
-        assert_eq!(next(), Ok(0));
+        let next = || showing.next().unwrap().missing_before;
+        assert_eq!(next(), 0);
         tee.take(Sender::Endpoint, &one, now());
-        let missing: Vec<_> = std::iter::from_fn(|| next().ok()).collect();
-        let told = (missing.len(), missing.iter().sum(), missing.last());
-        assert_eq!(told, (WAITING_MAX, 3, Some(&3)));
+        let missing: Vec<_> = (0..WAITING_MAX).map(|_| next()).collect();
+        assert_eq!((missing.iter().sum(), missing.last()), (3, Some(&3)));
+        assert_eq!(tees.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_shown_behind_all_of_it_with_what_is_missing_though_the_queue_is_full()
+     {
+        let (tees, showing) = all();
+        let mut tee = tees.of_session(1).unwrap();
+        let one = message(MessageType::RESULT, &[]);
         for _ in 0..WAITING_MAX + 2 {
             tee.take(Sender::Endpoint, &one, now());
         }
+        tee.end(Sender::Mlet, now());
+        drop((tee, tees));
+        assert!((0..WAITING_MAX).all(|_| showing.next().unwrap().missing_before == 0));
+        let rest: Vec<_> = std::iter::from_fn(|| showing.next())
+            .map(|shown| (shown.from, matches!(shown.news, TeeNews::Over), shown.missing_before))
+            .collect();
+        assert_eq!(rest, [(Sender::Endpoint, true, 2), (Sender::Mlet, true, 1)]);
         assert_eq!(showing.take_missing_at_ends(), 0);
-        drop(tee);
-        assert_eq!([(); 2].map(|()| showing.take_missing_at_ends()), [2, 0]);
+    }
+
+    #[test]
+    fn of_more_ends_than_there_is_room_for_what_is_missing_is_counted() {
+        let (tees, showing) = Tees::with_room(Traced::All, Room { messages: 1, with_ends: 2 });
+        let mut tee = tees.of_session(1).unwrap();
+        for _ in 0..4 {
+            tee.take(Sender::Mlet, &message(MessageType::RESULT, &[]), now());
+        }
+        drop((tee, tees));
+        assert_eq!(std::iter::from_fn(|| showing.next()).count(), 2);
+        assert_eq!([(); 2].map(|()| showing.take_missing_at_ends()), [3, 0]);
     }
 
     #[test]
