@@ -137,7 +137,7 @@ impl Monitors {
     /// Tells them in order what status the answer to a message has.
     ///
     /// # Errors
-    /// The first that crashed, after which none is told.
+    /// The first that crashed, after which none is told; of [`Crash::NoThread`] the index says nothing.
     pub async fn tell(&self, mut check: Check, status: u16) -> Result<(), (u16, Crash)> {
         if check.kind.result_name().is_none() {
             return Ok(());

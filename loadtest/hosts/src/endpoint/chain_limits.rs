@@ -55,7 +55,7 @@ impl Drop for SocketPlace {
 }
 
 /// What monitor programs keep under the chain's certificates, whose accounts stay while this lives.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Memories(Arc<Count>);
 
 /// Where a program of the endpoint's own operator keeps what outlives a session, as long as this lives: under no

@@ -23,6 +23,8 @@ pub(in super::super) struct SessionMonitors {
     pub(super) places: Vec<Place>,
     pub(super) memories: Memories,
     report_crash: bool,
+    /// There was no thread for one of them, which was told of.
+    lacked_thread: bool,
     /// What of crashes is to be told to the controller.
     reports: Vec<String>,
     /// Whose they are, for the log.
@@ -51,7 +53,15 @@ impl SessionMonitors {
     /// None yet.
     pub(in super::super) fn new(memories: Memories, report_crash: bool, endpoint: String) -> Self {
         let monitors = Monitors::new(Scheduling { step_back, processor_time });
-        Self { monitors, places: Vec::new(), memories, report_crash, reports: Vec::new(), endpoint }
+        Self {
+            monitors,
+            places: Vec::new(),
+            memories,
+            report_crash,
+            lacked_thread: false,
+            reports: Vec::new(),
+            endpoint,
+        }
     }
 
     /// Whether there is none, and nothing to ask.
@@ -73,6 +83,7 @@ impl SessionMonitors {
             Err(payload) => return Asked::Not(payload),
         };
         let Some((verdict, check)) = self.verdict(message_type, check).await else {
+            // An index there has to be.
             return Asked::Refused(self.failed(0));
         };
         match verdict {
@@ -170,17 +181,28 @@ impl SessionMonitors {
         std::mem::take(&mut self.reports)
     }
 
-    /// Tells of the first crash of each monitor; one that crashes does so at every message.
+    /// Tells of the first crash of each monitor; one that crashes does so at every message. For want of a thread none is to
+    /// blame.
     fn crashed(&mut self, monitor: u16, crash: &Crash, occasion: std::fmt::Arguments<'_>) {
+        if *crash == Crash::NoThread {
+            if !std::mem::replace(&mut self.lacked_thread, true) {
+                self.report(format!("its monitors, {occasion}, {crash}"));
+            }
+            return;
+        }
         let Some(place) = self.places.get_mut(usize::from(monitor)) else { return };
         place.crashes += 1;
         if place.crashes == 1 {
             let digest = Hex(place.digest.get(..8).unwrap_or(&place.digest));
             let report = format!("monitor {monitor} ({digest}), {occasion}, {crash}");
-            tracing::warn!("{}: {report}", self.endpoint);
-            if self.report_crash {
-                self.reports.push(report);
-            }
+            self.report(report);
+        }
+    }
+
+    fn report(&mut self, report: String) {
+        tracing::warn!("{}: {report}", self.endpoint);
+        if self.report_crash {
+            self.reports.push(report);
         }
     }
 }
@@ -208,5 +230,26 @@ impl Drop for SessionMonitors {
                 Hex(digest.get(..8).unwrap_or(digest))
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_want_of_a_thread_no_monitor_is_blamed_and_it_is_told_once() {
+        let mut monitors = SessionMonitors::new(Memories::default(), true, "EP1".to_owned());
+        monitors.places.push(Place { digest: [0xab; 32], objections: 0, crashes: 0 });
+        let mut crash = |crash: &Crash| {
+            monitors.crashed(0, crash, format_args!("asked about NSEND"));
+            (monitors.take_reports(), monitors.places[0].crashes)
+        };
+        let told = "its monitors, asked about NSEND, found no thread to go on with".to_owned();
+        assert_eq!(crash(&Crash::NoThread), (vec![told], 0));
+        assert_eq!(crash(&Crash::NoThread), (vec![], 0));
+        let (reports, crashes) = crash(&Crash::Missing("f"));
+        assert!(reports[0].starts_with("monitor 0 (abababababababab), asked about NSEND, has no"));
+        assert_eq!((reports.len(), crashes), (1, 1));
     }
 }
