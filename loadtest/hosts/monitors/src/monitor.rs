@@ -74,6 +74,7 @@ impl Monitor {
         })?;
         let mut monitor = Self::of(host, &instance, store, (memory, limits.call, counted))?;
         let address = monitor.allocate(persistent).await;
+        let address = address.map_err(|error| Unusable::Malloc(crash(&error, START_TIMEOUT)))?;
         if address == 0 {
             return Err(Unusable::NoPersistentMemory);
         }
@@ -228,22 +229,26 @@ impl Monitor {
     }
 
     async fn copy(&mut self, octets: &Octets) -> u32 {
-        self.allocate(octets.as_slice()).await
+        // A trap there is its own loss; if its time is over, its function does not come far.
+        self.allocate(octets.as_slice()).await.unwrap_or(0)
     }
 
     /// Has it allocate memory, and puts these bytes there; 0 if it has none.
-    async fn allocate(&mut self, bytes: &[u8]) -> u32 {
+    ///
+    /// # Errors
+    /// Its malloc trapped, or its time was over.
+    async fn allocate(&mut self, bytes: &[u8]) -> wasmtime::Result<u32> {
         // At most a few hundred bytes.
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let address = self.malloc.call_async(&mut self.store, len).await.unwrap_or(0);
+        let address = self.malloc.call_async(&mut self.store, len).await?;
         let place = self.memory.data_mut(&mut self.store).get_mut(address as usize..);
-        match place.and_then(|place| place.get_mut(..bytes.len())) {
+        Ok(match place.and_then(|place| place.get_mut(..bytes.len())) {
             Some(place) => {
                 place.copy_from_slice(bytes);
                 address
             }
             None => 0,
-        }
+        })
     }
 
     /// Has it free memory. A trap there is its own loss, and nothing else.

@@ -84,6 +84,8 @@ pub enum Unusable {
     NotLinked(String),
     /// Its start function did not end well.
     Start(Crash),
+    /// Its `malloc` did not end well when it was to give the persistent memory.
+    Malloc(Crash),
     /// It did not allocate its persistent memory.
     NoPersistentMemory,
     /// Programs cannot be compiled on this machine.
@@ -103,6 +105,7 @@ impl fmt::Display for Unusable {
             Self::NotCompiled(cause) => write!(f, "it cannot be compiled: {cause}"),
             Self::NotLinked(cause) => write!(f, "it cannot be linked: {cause}"),
             Self::Start(crash) => write!(f, "its start function {crash}"),
+            Self::Malloc(crash) => write!(f, "its malloc {crash}"),
             Self::NoPersistentMemory => {
                 write!(f, "its malloc did not give it the {PERSISTENT_LEN} bytes that are kept")
             }

@@ -73,6 +73,10 @@ fn an_endless_loop_ends_at_the_deadline_wherever_it_is() {
         let start = module(&format!("(func $start {FOREVER}) (start $start)"));
         let refused = add(&mut Monitors::default(), &start, &Arc::default()).await;
         assert_eq!(refused, Err(Unusable::Start(Crash::Late(second))));
+        let malloc =
+            module("").replacen("(local $place i32)", &format!("(local $place i32) {FOREVER}"), 1);
+        let refused = add(&mut Monitors::default(), &malloc, &Arc::default()).await;
+        assert_eq!(refused, Err(Unusable::Malloc(Crash::Late(second))));
         let initialize = module(&format!(
             r#"(func (export "initialize") (param i32 i32 i32) (result i32) {FOREVER} (i32.const 0))"#
         ));

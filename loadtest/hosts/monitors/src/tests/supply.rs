@@ -22,6 +22,8 @@ fn a_module_that_cannot_be_a_monitor_is_refused_with_its_reason() {
         assert!(matches!(refused(&two).await, Unusable::Unfit(Unfit::Invalid(_))));
         let import = r#"(import "monitor" "memory" (memory 1))"#;
         let with_functions = |functions: &str| format!("(module {import} {functions})");
+        let trapped =
+            || Crash::Trapped("wasm trap: wasm `unreachable` instruction executed".to_owned());
         let (malloc, free) = (
             r#"(func (export "malloc") (param i32) (result i32) (i32.const 1024))"#,
             r#"(func (export "free") (param i32))"#,
@@ -39,7 +41,7 @@ fn a_module_that_cannot_be_a_monitor_is_refused_with_its_reason() {
             ),
             (
                 format!("{free} (func (export \"malloc\") (param i32) (result i32) unreachable)"),
-                Unusable::NoPersistentMemory,
+                Unusable::Malloc(trapped()),
             ),
             (
                 format!(
