@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::terms::Crash;
 use crate::work;
 
 /// Between two looks at the clock.
@@ -39,6 +40,15 @@ impl CallTime {
         self.ran >= self.limit || since >= self.limit.max(PATIENCE)
     }
 
+    /// How it ended, when its time was over.
+    pub(crate) fn crash(&self) -> Crash {
+        if self.ran < self.limit {
+            Crash::Starved(self.limit.max(PATIENCE))
+        } else {
+            Crash::Late(self.limit)
+        }
+    }
+
     /// It has waited so long for what it asked for, which counts.
     pub(crate) fn add(&mut self, time: Duration) {
         self.ran += time;
@@ -55,6 +65,9 @@ mod tests {
         let ago = |time: Duration| CallTime { limit, begun: Instant::now() - time, ran: limit / 2 };
         assert!(!ago(PATIENCE / 2).is_over());
         assert!(ago(PATIENCE).is_over());
+        assert_eq!(ago(PATIENCE).crash(), Crash::Starved(PATIENCE));
+        let ran = CallTime { ran: limit, ..ago(limit) };
+        assert_eq!(ran.crash(), Crash::Late(limit));
         // What may run for longer may wait for longer.
         let patient = CallTime { limit: 2 * PATIENCE, ..ago(PATIENCE) };
         assert!(!{ patient }.is_over());

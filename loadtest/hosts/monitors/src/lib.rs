@@ -17,7 +17,8 @@
 //! Not here: what a program must be (the crate `monitor-module`), which are demanded, what becomes of a verdict, where persistent bytes are kept, the endpoint's
 //! memory, the log. All of that is the endpoint's; it is asked through [`Surroundings`].
 //!
-//! Invariant: whatever a monitor does, a call of it ends within its [`Limits`], holds up no thread of the runtime for
+//! Invariant: whatever a monitor does, a call of it ends when it has run for as long as its [`Limits`] say, and ten seconds after it began or that
+//! time if it is longer, holds up no thread of the runtime for
 //! more than a few milliseconds, and no other thread of the machine that has something to do for much longer, and changes
 //! nothing but its own memory. Nothing is started before the first module is
 //! compiled.

@@ -69,12 +69,12 @@ impl Monitor {
         begin(&mut store, START_TIMEOUT);
         let instance = linker.instantiate_async(&mut store, &compiled.0).await;
         let instance = instance.map_err(|error| match error.downcast_ref::<Trap>() {
-            Some(_) => Unusable::Start(crash(&error, START_TIMEOUT)),
+            Some(_) => Unusable::Start(crash(&error, &store)),
             None => not_linked(error),
         })?;
         let mut monitor = Self::of(host, &instance, store, (memory, limits.call, counted))?;
         let address = monitor.allocate(persistent).await;
-        let address = address.map_err(|error| Unusable::Malloc(crash(&error, START_TIMEOUT)))?;
+        let address = address.map_err(|error| Unusable::Malloc(crash(&error, &monitor.store)))?;
         if address == 0 {
             return Err(Unusable::NoPersistentMemory);
         }
@@ -117,7 +117,7 @@ impl Monitor {
         let _under_way = self.host.begin_call();
         begin(&mut self.store, START_TIMEOUT);
         let malloc = self.malloc.call_async(&mut self.store, INFO_LEN).await;
-        let info = malloc.map_err(|error| crash(&error, START_TIMEOUT))?;
+        let info = malloc.map_err(|error| crash(&error, &self.store))?;
         if info == 0 {
             return Err(Crash::Trapped("its malloc has no 64 KiB for the text".to_owned()));
         }
@@ -125,7 +125,7 @@ impl Monitor {
         if let Some(initialize) = self.initialize {
             let arguments = [Val::I32(info.cast_signed())].into_iter().chain(self.persistent());
             let arguments: Vec<_> = arguments.collect();
-            let initialized = self.int_of(initialize, &arguments, START_TIMEOUT).await;
+            let initialized = self.int_of(initialize, &arguments).await;
             self.keep();
             len = initialized?.cast_unsigned();
         }
@@ -133,7 +133,7 @@ impl Monitor {
         let text = text.get(..len.min(INFO_LEN) as usize).map(<[u8]>::to_vec);
         let outside = || Crash::Trapped("its text is outside of its memory".to_owned());
         let text = text.ok_or_else(outside)?;
-        self.release(info, START_TIMEOUT).await?;
+        self.release(info).await?;
         Ok(text)
     }
 
@@ -202,23 +202,18 @@ impl Monitor {
         let called = function.call_async(&mut self.store, &arguments, results).await;
         check.return_packet(std::mem::take(&mut self.store.data_mut().packet));
         self.keep();
-        called.map_err(|error| crash(&error, self.call_limit))?;
+        called.map_err(|error| crash(&error, &self.store))?;
         for address in copies.into_iter().filter(|address| *address != 0) {
-            self.release(address, self.call_limit).await?;
+            self.release(address).await?;
         }
         Ok(())
     }
 
     /// A function that returns a number.
-    async fn int_of(
-        &mut self,
-        function: Func,
-        arguments: &[Val],
-        limit: Duration,
-    ) -> Result<i32, Crash> {
+    async fn int_of(&mut self, function: Func, arguments: &[Val]) -> Result<i32, Crash> {
         let mut result = [Val::I32(0)];
         let called = function.call_async(&mut self.store, arguments, &mut result).await;
-        called.map_err(|error| crash(&error, limit))?;
+        called.map_err(|error| crash(&error, &self.store))?;
         int(&result)
     }
 
@@ -255,10 +250,10 @@ impl Monitor {
     ///
     /// # Errors
     /// The time of the call that this belongs to was over.
-    async fn release(&mut self, address: u32, limit: Duration) -> Result<(), Crash> {
+    async fn release(&mut self, address: u32) -> Result<(), Crash> {
         let freed = self.free.call_async(&mut self.store, address).await;
-        match freed.map_err(|error| crash(&error, limit)) {
-            Err(late @ Crash::Late(_)) => Err(late),
+        match freed.map_err(|error| crash(&error, &self.store)) {
+            Err(late @ (Crash::Late(_) | Crash::Starved(_))) => Err(late),
             _ => Ok(()),
         }
     }
@@ -316,9 +311,9 @@ fn int(result: &[Val]) -> Result<i32, Crash> {
     }
 }
 
-fn crash(error: &wasmtime::Error, limit: Duration) -> Crash {
+fn crash(error: &wasmtime::Error, store: &Store<State>) -> Crash {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Crash::Late(limit),
+        Some(Trap::Interrupt) => store.data().time.crash(),
         Some(trap) => Crash::Trapped(trap.to_string()),
         None => Crash::Trapped(in_words(error)),
     }

@@ -128,8 +128,10 @@ impl std::error::Error for Unusable {}
 pub enum Crash {
     /// There is no such function among its exports.
     Missing(&'static str),
-    /// It took too long.
+    /// It ran for longer than this, by the time of processors, or waited for the disk.
     Late(Duration),
+    /// It had so long by the clock, and ran for less than its time: others had the machine.
+    Starved(Duration),
     /// It trapped, or the function has another type.
     Trapped(String),
     /// There is no thread on which it could go on.
@@ -142,6 +144,11 @@ impl fmt::Display for Crash {
         match self {
             Self::Missing(name) => write!(f, "has no function {name}"),
             Self::Late(limit) => write!(f, "took longer than {} ms", limit.as_millis()),
+            Self::Starved(time) => write!(
+                f,
+                "did not end in {} s, of which it ran for less than its time: the machine is too busy",
+                time.as_secs()
+            ),
             Self::Trapped(cause) => write!(f, "failed: {cause}"),
             Self::NoThread => f.write_str("found no thread to go on with"),
         }

@@ -44,7 +44,7 @@ pub struct MonitorOptions {
     /// repeatable
     #[arg(long, value_name = "FILE", conflicts_with = "no_monitors")]
     monitor: Vec<PathBuf>,
-    /// Longest that a monitor may take for a message
+    /// Longest that a monitor may run for a message, by the time of processors
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
     monitor_deadline: Duration,
     /// Most memory of a monitor; at least 128k
