@@ -50,7 +50,7 @@ pub struct Verdict(i32);
 pub const ALLOW: Verdict = Verdict(0);
 
 impl Verdict {
-    /// It may not, and the experimenter is told this code; 0 stands for none.
+    /// It may not, and the experimenter is told this code. 0 stands for none, and so does 65,535, which endpoints take for a crash.
     pub const fn refuse(code: u16) -> Self {
         match code {
             0 | u16::MAX => Self(-1),

@@ -1,6 +1,7 @@
 //! What the endpoint allocates in the monitor's memory: copies for one call, freed after it, and 256 bytes for good.
 //!
-//! Invariant: what was allocated last is freed first, so that a place to go on from is all there is to know.
+//! Invariant: copies are freed when the call is done, all of them and the first one first. What was allocated behind it is
+//! free with it, so that a place to go on from is all there is to know.
 
 use core::arch::wasm32::{memory_grow, memory_size};
 

@@ -53,7 +53,8 @@ pub(in super::super) struct Supply {
     rule: MonitorRule,
     /// Each with whether it is there.
     demanded: Vec<(Demand, bool)>,
-    /// Those that are there, eBPF as well.
+    /// Those that are there, eBPF as well, which are in no place among the monitors that run. The two differ in no session that
+    /// begins: where monitors run, none does with one in eBPF.
     count: u16,
     /// Those of the endpoint's own operator.
     own: Arc<[Program]>,
