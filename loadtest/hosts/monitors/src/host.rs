@@ -215,14 +215,14 @@ async fn persistent_memory_flush(mut caller: Caller<'_, State>) -> i32 {
 }
 
 fn monitor_debug(mut caller: Caller<'_, State>, text: u32) {
-    let Some(memory) = caller.data().memory else { return };
+    // Else nobody wants to know where it ends.
+    let state = caller.data();
+    let Some(memory) = state.memory.filter(|_| state.surroundings.debug_enabled()) else { return };
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let rest = bytes.get(text as usize..).unwrap_or_default();
     let Some(end) = rest.iter().position(|byte| *byte == 0) else { return };
     let text = rest.get(..end.min(TEXT_LEN_MAX)).unwrap_or_default();
-    if state.surroundings.debug_enabled() {
-        state.surroundings.debug(text);
-    }
+    state.surroundings.debug(text);
 }
 
 /// Pauses on the thread that asks, so that the call is moved, and then is done.

@@ -6,8 +6,7 @@
 //! lower index. Those of the endpoint's own operator are started at START, behind all others.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use monitors::{Compiled, Unfit, Unusable};
@@ -218,7 +217,7 @@ impl Supply {
             memory: self.memory.clone(),
             memories: memories.clone(),
             debug: settings.debug,
-            debug_lines: AtomicU32::new(0),
+            debug_lines: Mutex::default(),
         };
         let adding = monitors.add(compiled, settings.limits, Arc::new(view), persistent);
         adding.await.map_err(Cause::Program)?;

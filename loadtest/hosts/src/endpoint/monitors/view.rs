@@ -1,6 +1,7 @@
 //! What one monitor sees of its endpoint, and where it keeps its memory.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use monitors::{Persistent, Surroundings};
 use packetlab::escape::Escaped;
@@ -11,8 +12,45 @@ use super::super::chain_limits::{Memories, OwnAccount};
 use super::super::ledger::CertificateId;
 use super::super::sockets::MemoryView;
 
-/// Lines that one monitor may write in a session.
+/// Lines that one monitor may write in a session, and of them in a second.
 const DEBUG_LINES_MAX: u32 = 1000;
+const DEBUG_LINES_PER_SECOND_MAX: u32 = 100;
+
+/// How many a monitor has written.
+#[derive(Debug, Default)]
+pub(super) struct DebugLines {
+    all: u32,
+    /// When the second began, and how many there were in it, with those that were too many.
+    second: Option<Instant>,
+    of_second: u32,
+}
+
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Logged,
+    FirstBeyondSecond,
+    FirstBeyondSession,
+    Lost,
+}
+
+impl DebugLines {
+    fn next(&mut self, now: Instant) -> Line {
+        let is_over = |begun| now.saturating_duration_since(begun) >= Duration::from_secs(1);
+        if self.second.is_none_or(is_over) {
+            (self.second, self.of_second) = (Some(now), 0);
+        }
+        if self.all > DEBUG_LINES_MAX || self.of_second > DEBUG_LINES_PER_SECOND_MAX {
+            return Line::Lost;
+        }
+        self.of_second += 1;
+        if self.of_second > DEBUG_LINES_PER_SECOND_MAX {
+            return Line::FirstBeyondSecond;
+        }
+        self.all += 1;
+        if self.all > DEBUG_LINES_MAX { Line::FirstBeyondSession } else { Line::Logged }
+    }
+}
 
 /// Under what a monitor keeps what outlives its session.
 #[derive(Debug)]
@@ -33,8 +71,7 @@ pub(super) struct View {
     pub(super) memory: MemoryView,
     pub(super) memories: Memories,
     pub(super) debug: bool,
-    /// How many it has written.
-    pub(super) debug_lines: AtomicU32,
+    pub(super) debug_lines: Mutex<DebugLines>,
 }
 
 impl View {
@@ -61,17 +98,43 @@ impl Surroundings for View {
     }
 
     fn debug(&self, text: &[u8]) {
-        match self.debug_lines.fetch_add(1, Relaxed) {
-            ..DEBUG_LINES_MAX => tracing::info!("{} says: {}", self.name(), Escaped(text)),
-            DEBUG_LINES_MAX => {
+        let line =
+            self.debug_lines.lock().unwrap_or_else(PoisonError::into_inner).next(Instant::now());
+        match line {
+            Line::Logged => tracing::info!("{} says: {}", self.name(), Escaped(text)),
+            Line::FirstBeyondSecond => {
+                tracing::warn!("{} says more, which is not logged in this second", self.name());
+            }
+            Line::FirstBeyondSession => {
                 tracing::warn!("{} says more, which is not logged in this session", self.name());
             }
-            // It must not come round to zero.
-            _ => self.debug_lines.store(DEBUG_LINES_MAX + 1, Relaxed),
+            Line::Lost => {}
         }
     }
 
     fn debug_enabled(&self) -> bool {
         self.debug
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_writes_so_many_lines_in_a_second_and_in_a_session() {
+        let (mut lines, begun) = (DebugLines::default(), Instant::now());
+        for second in 0..10 {
+            let now = begun + Duration::from_secs(second);
+            let told: Vec<_> = (0..200).map(|_| lines.next(now)).collect();
+            assert!(told[..100].iter().all(|line| *line == Line::Logged), "in second {second}");
+            assert_eq!(told[100], Line::FirstBeyondSecond);
+            assert!(told[101..].iter().all(|line| *line == Line::Lost));
+        }
+        let next = |lines: &mut DebugLines| lines.next(begun + Duration::from_secs(10));
+        assert_eq!(
+            [(); 3].map(|()| next(&mut lines)),
+            [Line::FirstBeyondSession, Line::Lost, Line::Lost]
+        );
     }
 }
