@@ -286,6 +286,15 @@ fn what_initialize_writes_is_told_as_far_as_there_is_room() {
               (call $read (i32.const 0) (local.get 0) (i32.const 1)) drop (i32.const 1))"#,
         );
         assert_eq!(session(&[&reads]).await.initialize().await, Ok(vec![vec![0]]));
+        let starts = nsend("(i32.add (i32.load8_u (i32.const 512)) (i32.const 1))").replace(
+            "(func (export \"check",
+            r#"(func $start
+              (i32.store8 (i32.const 512) (i32.const 7))
+              (drop (call $read (i32.const 0) (i32.const 512) (i32.const 1))))
+            (start $start) (func (export "check"#,
+        );
+        assert!(starts.contains("(start $start)"));
+        assert_eq!(says(&session(&[&starts]).await).await, objection(Objection::Code(1)));
     });
 }
 

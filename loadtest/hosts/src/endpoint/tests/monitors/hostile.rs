@@ -127,6 +127,95 @@ async fn whatever_a_monitor_does_the_sessions_of_others_go_on() {
     }
 }
 
+/// Monitors that loop in one function each, the answers to CDATA, START, NOPEN and NSEND as far as the session comes, and
+/// of which function the report of a crash tells, if that comes.
+fn looping() -> [(&'static str, Program, &'static [&'static str], &'static str); 6] {
+    const FOREVER: &str = "(loop $l (br $l))";
+    const OK: &str = "40000000";
+    let loops = |name, rest: &str| with(&[(name, &format!("{rest} {FOREVER} (i32.const 0)"))]);
+    let start = format!(") (func $start {FOREVER}) (start $start");
+    let told = format!("(param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32) {FOREVER}");
+    [
+        ("its start function", with(&[("start", &start)]), &["400000020020"], ""),
+        ("malloc", loops("malloc", "(param i32) (result i32)"), &["400000020020"], ""),
+        (
+            "initialize",
+            loops("initialize", "(param i32 i32 i32) (result i32)"),
+            &[OK, "4000000400130000"],
+            "",
+        ),
+        (
+            "free",
+            with(&[("free", &format!("(param i32) {FOREVER}"))]),
+            &[OK, "4000000400130000"],
+            "",
+        ),
+        ("NDATA", loops(NDATA, NDATA_PARAMETERS), &[OK, OK, OK, OK], "asked about NDATA"),
+        (
+            "the result of NSEND",
+            with(&[("pktlab_message_nsend_result", &told)]),
+            &[OK, OK, OK, OK],
+            "told of its NSEND",
+        ),
+    ]
+}
+
+/// What the endpoint answers, one request after the other, and the logs behind the last of four.
+async fn driven(mut harms: Conversation, program: &Program, to: SocketAddr) -> Vec<String> {
+    let mut said = vec![harms.supply(program).await];
+    if said == ["40000000"] {
+        said.push(harms.answer(&Message::Start).await);
+    }
+    if said == ["40000000"; 2] {
+        harms.next().await;
+        said.push(harms.answer(&nopen(1, Open::Udp { local: ANY })).await);
+        said.push(harms.send(to, b"x").await);
+        // The report of its first crash.
+        while !said.last().unwrap().starts_with("65") {
+            said.push(harms.next().await);
+        }
+    }
+    said
+}
+
+#[tokio::test]
+async fn wherever_a_monitor_loops_the_sessions_of_others_go_on() {
+    let pass = wasm(PASS_ALL_WAT);
+    let server = Arc::new(UdpSocket::bind(LOOPBACK).await.unwrap());
+    let to = server.local_addr().unwrap();
+    let echo = tokio::spawn(async move {
+        let mut data = [0; 16];
+        while let Ok((len, from)) = server.recv_from(&mut data).await {
+            let _ = server.send_to(&data[..len], from).await;
+        }
+    });
+    for (what, program, answers, report) in looping() {
+        let mut scene = Scene::new(&[&program]).await;
+        scene.settings = MonitorSettings { report_crash: true, ..MonitorSettings::default() };
+        let harms = scene.begin().await;
+        let mut honest = Scene::new(&[&pass]).await.start(&[&pass]).await;
+        honest.open_udp().await;
+        let harming = tokio::spawn(async move { driven(harms, &program, to).await });
+        let (mut beside, mut longest) = (0, Duration::ZERO);
+        while !harming.is_finished() || beside < 20 {
+            let before = processor_time();
+            assert_eq!(honest.send(to, b"x").await, "40000000", "beside one that loops in {what}");
+            longest = longest.max(processor_time() - before);
+            beside += 1;
+        }
+        let said = harming.await.unwrap();
+        assert_eq!(said.get(..answers.len()).unwrap_or_default(), answers, "{what}: {said:?}");
+        let reported = said.last().unwrap().contains(&Hex(report.as_bytes()).to_string());
+        assert!(reported, "{what}: {said:?}");
+        assert!(
+            longest < scene.settings.limits.call / 2,
+            "{longest:?} of one that loops in {what}"
+        );
+        honest.end().await.unwrap();
+    }
+    echo.abort();
+}
+
 /// Whether a thread of this process is called like this and has this policy (fields 2 and 41 of proc_pid_stat(5)).
 fn has_thread(name: &str, policy: &str) -> bool {
     let tasks = fs::read_dir("/proc/self/task").unwrap();

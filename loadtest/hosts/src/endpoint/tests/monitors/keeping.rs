@@ -100,6 +100,30 @@ async fn a_flush_succeeds_only_where_something_outlives_the_process() {
     }
 }
 
+/// Section 5: in another place of the order a monitor has another memory.
+#[tokio::test]
+async fn a_monitor_has_a_memory_of_its_own_for_each_position_in_a_session() {
+    let (limit, pass) = (wasm(PACKET_LIMIT), wasm(PASS_ALL_WAT));
+    let scene = Scene::new(&[&limit, &pass]).await;
+    let to = "127.0.0.1:9".parse().unwrap();
+    for (order, first, index) in [
+        ([&limit, &pass], "40000000", 0),
+        // It begins anew behind the other one, and goes on where it was.
+        ([&pass, &limit], "40000000", 1),
+        ([&limit, &pass], "4000000600120000000a", 0),
+        ([&pass, &limit], "4000000600120001000a", 1),
+    ] {
+        let mut session = scene.start(&order).await;
+        session.open_udp().await;
+        assert_eq!(session.send(to, b"x").await, first, "at {index}");
+        for _ in 1..10 {
+            session.send(to, b"x").await;
+        }
+        assert_eq!(session.send(to, b"x").await, format!("400000060012000{index}000a"));
+        session.end().await.unwrap();
+    }
+}
+
 /// Section 5: who writes last wins.
 #[tokio::test]
 async fn of_two_sessions_at_once_the_last_word_is_kept() {
