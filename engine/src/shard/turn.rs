@@ -197,6 +197,9 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     fn take_set_up_steps(&mut self) {
+        if self.set_up_backlog.is_empty() {
+            return;
+        }
         let max = self.pace.steps(self.now);
         let (mut steps, mut began) = (0, None);
         while !self.set_up_backlog.is_empty() && steps < max {
