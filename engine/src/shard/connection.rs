@@ -50,7 +50,7 @@ pub(super) struct Connection {
     pub(super) candidate: Option<Candidate>,
     /// Bytes of its set-up have come and wait to be looked at, or for a buffer.
     pub(super) has_come: bool,
-    /// Its ClientHello, or the beginning of it, was left unread, because its sender had gone.
+    /// What came of its handshake was left unread, because its sender had gone or its time was over.
     pub(super) hello_unread: bool,
     /// It was ended because others wait for its place.
     pub(super) makes_room: bool,
