@@ -225,6 +225,68 @@ fn whatever_is_under_way_on_a_socket_can_be_cancelled() {
 }
 
 #[test]
+fn a_cancellation_ends_nothing_on_other_descriptors() {
+    on_both(|driver| {
+        let (one, mut feeder) = pair(driver);
+        let (other, _other_feeder) = pair(driver);
+        // What is over on the one, and what begins on the other then, may have the same key.
+        driver.receive(Socket(one.as_fd()), 0, 1);
+        feeder.write_all(b"over").unwrap();
+        let event = completed(driver, 1).remove(&1).unwrap();
+        bytes_of(driver, event);
+        driver.receive(Socket(other.as_fd()), 0, 2);
+        for token in [3, 4] {
+            driver.cancel(one.as_fd(), token);
+            assert!(matches!(completed(driver, 1)[&token], Event::CancelDone));
+        }
+        assert_idle(driver);
+        driver.receive(Socket(one.as_fd()), 0, 5);
+        driver.cancel(other.as_fd(), 6);
+        let events = completed(driver, 2);
+        assert_eq!(error_of(&events[&2]), Some(libc::ECANCELED));
+        assert_idle(driver);
+        driver.cancel(one.as_fd(), 7);
+        assert_eq!(error_of(&completed(driver, 2)[&5]), Some(libc::ECANCELED));
+        driver.close(one);
+        driver.close(other);
+    });
+}
+
+/// The kernel looks at every operation that waits if it is told only a descriptor, and cancels one that it is told at once.
+#[test]
+fn a_ring_names_the_operation_that_it_cancels_where_there_is_but_one() {
+    let mut ring = Uring::new(&GROUP).unwrap();
+    let (ours, mut other) = pair(&mut ring);
+    let on_it = ours.as_fd();
+    assert_eq!(ring.sole_operation(on_it), None);
+    ring.send(Socket(on_it), outgoing(b"sent"), 1);
+    assert!(ring.sole_operation(on_it).is_some());
+    completed(&mut ring, 1);
+    assert_eq!(ring.sole_operation(on_it), None, "it is over");
+    ring.receive(Socket(on_it), 0, 2);
+    assert!(ring.sole_operation(on_it).is_some(), "though it may have the key of the send");
+    let (source, _feeder) = pair(&mut ring);
+    ring.send_then_receive(
+        (Socket(on_it), outgoing(&vec![7; 4 << 20]), 3),
+        (Socket(source.as_fd()), 0, 4),
+    );
+    assert_eq!(ring.sole_operation(on_it), None, "there are two");
+    other.write_all(b"more").unwrap();
+    let event = completed(&mut ring, 1).remove(&2).unwrap();
+    bytes_of(&mut ring, event);
+    assert!(ring.sole_operation(on_it).is_some(), "the send is left");
+    ring.cancel(on_it, 7);
+    completed(&mut ring, 3);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    ring.accept(listener.as_fd(), 5);
+    assert_eq!(ring.sole_operation(listener.as_fd()), None, "of accepts there may be several");
+    ring.cancel(listener.as_fd(), 6);
+    completed(&mut ring, 2);
+    ring.close(ours);
+    ring.close(source);
+}
+
+#[test]
 fn who_finds_no_buffer_is_told_and_finds_one_when_it_is_back() {
     on_both(|driver| {
         let mut pairs: Vec<_> = (0..3).map(|_| pair(driver)).collect();
