@@ -19,6 +19,9 @@ use measuring::{Home, program};
 /// The example `no_raw` of the guest crate, as its compiler made it.
 const NO_RAW: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/fuzz/seeds/monitor/no_raw");
 
+/// The one that lets everything pass, assembled.
+const PASS_ALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/hosts/monitors/wat/pass_all.wasm");
+
 /// Makes the operator demand the program, and gives it to the experimenter.
 fn demand_no_raw(home: &Home) {
     let (file, certificate) =
@@ -92,6 +95,37 @@ fn what_an_operators_own_monitor_refuses_is_denied_though_no_certificate_demands
     let (pings, log) = home.measure_and_log(LOCALHOST, LOCALHOST, &ping);
     let denied = "a monitor rejected it (monitor 0, its code 1)";
     assert!(pings.is_empty() && log.contains(denied), "{pings}{log}");
+}
+
+#[test]
+fn the_record_of_a_session_names_the_monitor_that_crashed() {
+    let mut home = Home::new("crashed-monitor");
+    let (file, events) = (home.path("crashes.wasm"), home.path("events"));
+    // One that cannot be asked about NOPEN, for which it is as if it had trapped.
+    let (asked, other) = (b"check_pktlab_message_nopen", b"check_pktlab_message_other");
+    let mut module = fs::read(PASS_ALL).unwrap();
+    let at = module.windows(asked.len()).position(|name| name == asked).unwrap();
+    module[at..at + asked.len()].copy_from_slice(other);
+    fs::write(&file, module).unwrap();
+    home.endpoint_options = ["--monitor", PASS_ALL, "--monitor", &file].map(str::to_owned).to_vec();
+    let mut record_of = |address: SocketAddr| {
+        let page = [&program("mlet-http-get"), &address.to_string()];
+        let measured = ["--events", &events, page[0], page[1]];
+        let (_, log) = home.measure_and_log(LOCALHOST, LOCALHOST, &measured);
+        home.endpoint_options.push("--monitor-report-crash".to_owned());
+        let lines = fs::read_to_string(&events).unwrap();
+        fs::remove_file(&events).unwrap();
+        let record = lines.lines().find(|line| line.contains("session.end")).unwrap().to_owned();
+        (serde_json::from_str::<serde_json::Value>(&record).unwrap(), log)
+    };
+    // Nothing is asked of it: NOPEN is refused before.
+    let nobody = SocketAddr::new(LOCALHOST, 9);
+    let (record, log) = record_of(nobody);
+    assert!(log.contains("a monitor rejected it (monitor 1, its code 0)"), "{log}");
+    assert_eq!(record.get("crashed_monitor"), None, "{record}");
+    let (record, log) = record_of(nobody);
+    assert!(log.contains(r#"name "monitor-crashed", aux "\u{1}\0", info "monitor 1 ("#), "{log}");
+    assert_eq!(record["crashed_monitor"], 1, "{record}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ const fn column(name: &'static str, value: for<'a> fn(&'a Session) -> Option<Val
 }
 
 /// Every column, in its order.
-pub(crate) const COLUMNS: [Column; 42] = [
+pub(crate) const COLUMNS: [Column; 43] = [
     column("session", |s| number(s.number)),
     column("run", |s| Some(Value::Text(&s.run))),
     column("key", |s| text(&s.ep.key)),
@@ -73,6 +73,7 @@ pub(crate) const COLUMNS: [Column; 42] = [
     column("output_stream", |s| s.output.as_ref().and_then(|output| text(&output.stream))),
     column("stdout_written", |s| written(s, |output| output.stdout_written)),
     column("stderr_written", |s| written(s, |output| output.stderr_written)),
+    column("crashed_monitor", |s| s.crashed_monitor.map(|index| Value::Number(index.into()))),
 ];
 
 /// How programs get them.
@@ -187,7 +188,7 @@ mod tests {
 
     fn session() -> Session {
         let line = r#"{"v":1,"t":"2026-11-23T12:00:00Z","ev":"session.end","run":"7f3a","sid":7,
-            "outcome":"mlet_failed","failed":true,"reason":"said \"no\", and\nleft","exit":-3,"ms":{"tls":41.2},
+            "outcome":"mlet_failed","failed":true,"reason":"said \"no\", and\nleft","exit":-3,"crashed_monitor":2,"ms":{"tls":41.2},
             "relay_us":{"to_ep":{"count":4,"p50":11.0,"p99":84.5,"max":912},"from_ep":null},
             "output":{"dir":"sessions/000007-nokey","stdout":12,"stderr":0,"truncated":false}}"#;
         match record::read(line.as_bytes()) {
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn csv_quotes_what_would_end_a_field_and_leaves_out_what_is_not_known() {
         let expected = "7,7f3a,,,,,,,,2026-11-23T12:00:00Z,mlet_failed,true,\"said \"\"no\"\", and\nleft\",-3,,\
-             41.2,,,,,,0,0,0,0,0,4,11.0,84.5,912.0,,,,,sessions/000007-nokey,12,0,false,,,,\n";
+             41.2,,,,,,0,0,0,0,0,4,11.0,84.5,912.0,,,,,sessions/000007-nokey,12,0,false,,,,,2\n";
         let csv = written(Format::Csv);
         let (names, line) = csv.split_once('\n').unwrap();
         assert_eq!(line, expected);

@@ -87,6 +87,7 @@ pub(crate) struct Session {
     pub(crate) msgs: BothWays<u64>,
     #[serde(default, deserialize_with = "known")]
     pub(crate) linfos_lost: u64,
+    pub(crate) crashed_monitor: Option<u16>,
     pub(crate) relay_us: Option<BothWays<Option<RelayLatency>>>,
     pub(crate) output: Option<Output>,
 }
@@ -245,7 +246,7 @@ mod tests {
         "sid":4120,"core":3,"news":[{"x":1}],
         "ep":{"key":"ab12","root":"cd","snikey":"hello","peer":"192.0.2.7:40112","via":"proxy","as":7},
         "accepted":"2026-11-23T11:39:54.001000Z","outcome":"mlet_failed","failed":true,"reason":"mlet exit code 3",
-        "exit":3,"signal":null,"linfos_lost":2,
+        "exit":3,"signal":null,"linfos_lost":2,"crashed_monitor":1,
         "ms":{"tls":41.2,"programs":3.1,"start":22.0,"spawn":1.4,"run":8123.9,"total":8200},
         "bytes":{"to_ep":18233,"from_ep":902113},"msgs":{"to_ep":412,"from_ep":431},
         "relay_us":{"to_ep":{"count":412,"p50":11.0,"p99":84.0,"max":912.0},"from_ep":null},
@@ -264,6 +265,7 @@ mod tests {
         assert_eq!((session.number, session.core, &*session.run), (4120, Some(3), "7f3a"));
         assert_eq!(session.ep.key.as_deref(), Some("ab12"));
         assert_eq!((session.exit, session.signal, session.linfos_lost), (Some(3), None, 2));
+        assert_eq!(session.crashed_monitor, Some(1));
         assert_eq!((session.ms.run, session.ms.total), (Some(8123.9), Some(8200.0)));
         assert_eq!((session.bytes_relayed(), session.msgs.to_ep), (920_346, 412));
         assert_eq!(session.relay_us.as_ref().unwrap().to_ep.unwrap().p99, Some(84.0));

@@ -111,6 +111,9 @@ fn told(folder: &Folder, session: &Session) -> String {
     if session.linfos_lost > 0 {
         facts.push(("LINFO", format!("{} did not come into the log", session.linfos_lost)));
     }
+    if let Some(monitor) = session.crashed_monitor {
+        facts.push(("monitor", format!("{monitor} crashed")));
+    }
     facts.extend(outputs(folder, session));
     let lines = facts.into_iter().map(|(name, fact)| format!("{name:13}  {fact}\n"));
     format!("session        {}\n{}", session.number, lines.collect::<String>())

@@ -42,6 +42,8 @@ pub struct Relayed {
     pub from_endpoint: Flow,
     /// LINFOs of the endpoint that were not logged.
     pub linfos_lost: u64,
+    /// Index of the first monitor of which a LINFO has told that it crashed (behaviour.md "Our endpoint").
+    pub crashed_monitor: Option<u16>,
 }
 
 /// What all sessions of a shard have relayed; their records tell of each.

@@ -20,7 +20,7 @@ use crate::guards::{Guard, holds};
 use crate::log_limit::Second;
 use packetlab::cut::Boundaries;
 use packetlab::escape::{Escaped, front};
-use packetlab::message::{Message, MessageType};
+use packetlab::message::{MONITOR_CRASHED, Message, MessageType};
 
 /// Target of the tracing events with which endpoints' LINFOs are logged: of all that is logged, what a peer says at its
 /// own will.
@@ -144,6 +144,8 @@ pub struct LinfoFilter {
     paused_until: Option<Instant>,
     /// Of those that are lost.
     told: u64,
+    /// The first monitor of whose crash one has told.
+    crashed_monitor: Option<u16>,
     /// All that came, LINFO or not.
     received: Flow,
 }
@@ -214,6 +216,11 @@ impl LinfoFilter {
     /// LINFOs that were lost because they came faster than they may be logged.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Index of the first monitor of which a LINFO has told that it crashed, if that came into the log.
+    pub fn crashed_monitor(&self) -> Option<u16> {
+        self.crashed_monitor
     }
 
     /// All that came, with the LINFOs.
@@ -287,6 +294,7 @@ impl LinfoFilter {
     /// Escapes what has arrived, as far as there is room for the bytes that this adds.
     fn finish(&mut self, arrived: Arriving, now: Instant, budget: &LinfoBudget) -> Linfo {
         let Arriving { payload, truncated, .. } = arrived;
+        self.crashed_monitor = self.crashed_monitor.or_else(|| crashed_monitor(&payload));
         let growth = self.take(payload.len() * ESCAPE_GROWTH, now, budget);
         let paid_len = payload.len() + LABELS_LEN;
         let (text, is_whole) = shown(&payload, paid_len + growth);
@@ -315,6 +323,16 @@ impl LinfoFilter {
 
 fn is_linfo(message_type: u8) -> bool {
     message_type == MessageType::LINFO.0
+}
+
+/// The index of a monitor, if this payload says that it has crashed.
+fn crashed_monitor(payload: &[u8]) -> Option<u16> {
+    match Message::decode(MessageType::LINFO, payload) {
+        Message::Linfo { name: MONITOR_CRASHED, auxiliary, .. } => {
+            Some(u16::from_le_bytes(auxiliary.try_into().ok()?))
+        }
+        _ => None,
+    }
 }
 
 /// The payload as text of `len_max` bytes at most, and whether that is all of it.

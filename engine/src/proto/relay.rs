@@ -207,6 +207,7 @@ impl Relay {
             to_endpoint: Flow { bytes: self.taken_bytes, messages: self.cutter.messages() },
             from_endpoint: self.linfo.received(),
             linfos_lost: self.linfo.lost(),
+            crashed_monitor: self.linfo.crashed_monitor(),
         }
     }
 

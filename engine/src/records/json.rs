@@ -55,6 +55,8 @@ struct SessionMembers<'a> {
     bytes: BothWays,
     msgs: BothWays,
     linfos_lost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crashed_monitor: Option<u16>,
     output: Option<&'a SessionOutput>,
     relay_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,7 +209,7 @@ fn session_members<'a>(
 ) -> SessionMembers<'a> {
     let facts = &record.facts;
     let relayed = record.end.as_ref().map(|end| end.relayed).unwrap_or_default();
-    let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
+    let Relayed { to_endpoint, from_endpoint, linfos_lost, .. } = relayed;
     let (exit, signal) = match record.mlet {
         Mlet::Ended(MletStatus::Code(code), _) => (Some(code), None),
         Mlet::Ended(MletStatus::Signal(signal), _) => (None, Some(signal)),
@@ -227,6 +229,7 @@ fn session_members<'a>(
         bytes: both_ways(to_endpoint, from_endpoint, |flow| flow.bytes),
         msgs: both_ways(to_endpoint, from_endpoint, |flow| flow.messages),
         linfos_lost,
+        crashed_monitor: record.crashed_monitor(),
         output,
         relay_us: end_latency(record),
         campaign,

@@ -11,6 +11,7 @@ use super::record::{Claim, Mlet, SessionRecord};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::session_end::{End, Force, Outcome};
 use crate::sys::supervisor::MletStatus;
+use packetlab::message::Outcome as Answer;
 use packetlab::tls;
 
 /// How a session ended, for programs.
@@ -187,6 +188,19 @@ impl SessionRecord {
             None => format!("{why}; it ended as ok"),
             Some(reason) => format!("{why}; it ended as {}: {reason}", self.own_outcome()),
         })
+    }
+
+    /// Index of the monitor that has crashed, of several the first, as far as the endpoint told: by a LINFO, or by its answer
+    /// to START.
+    pub(crate) fn crashed_monitor(&self) -> Option<u16> {
+        let end = self.end.as_ref()?;
+        match &end.outcome {
+            Outcome::Greeting(GreetingError::Refused {
+                outcome: Answer::MonitorFailed { monitor_index },
+                ..
+            }) => Some(*monitor_index),
+            _ => end.relayed.crashed_monitor,
+        }
     }
 
     fn own_reason(&self) -> Option<String> {

@@ -21,7 +21,7 @@ use crate::proto::session_end::{End, Force, Outcome};
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;
-use packetlab::message::MessageType;
+use packetlab::message::{MessageType, Outcome as Answer};
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 use packetlab::tls::TlsError;
@@ -452,6 +452,7 @@ pub(super) fn whole_record(status: MletStatus) -> SessionRecord {
         to_endpoint: Flow { bytes: 18_233, messages: 412 },
         from_endpoint: Flow { bytes: 902_113, messages: 431 },
         linfos_lost: 2,
+        crashed_monitor: Some(1),
     };
     let mut latency = SessionLatency::default();
     for micros in [11, 84, 912] {
@@ -495,6 +496,7 @@ fn a_line_tells_all_that_is_known() {
         "bytes": { "to_ep": 18_233, "from_ep": 902_113 },
         "msgs": { "to_ep": 412, "from_ep": 431 },
         "linfos_lost": 2,
+        "crashed_monitor": 1,
         "output": null,
         // The middles of the steps of 84 and 912 us, and the longest.
         "relay_us": {
@@ -653,4 +655,16 @@ fn a_line_of_a_session_that_never_began_holds_null_for_what_is_not_known() {
         assert_eq!(line["ep"][name], Value::Null, "{name}");
     }
     assert_eq!(line["reason"], r#"no ExpExec has the snikey "a\n\u{1b}[31m""#);
+}
+
+#[test]
+fn a_record_names_the_monitor_that_kept_start_from_being_answered() {
+    let refused = |outcome| {
+        let refused =
+            GreetingError::Refused { what: GreetingRequest::Start, outcome, program: None };
+        let end = ended(1, Outcome::Greeting(refused));
+        SessionRecord::new(facts(1), Some(end), Mlet::None).crashed_monitor()
+    };
+    assert_eq!(refused(Answer::MonitorFailed { monitor_index: 3 }), Some(3));
+    assert_eq!(refused(Answer::MonitorRejected { monitor_index: 3, monitor_errid: 0 }), None);
 }

@@ -10,6 +10,11 @@ use super::status::Status;
 use crate::channel::{ChannelId, ChannelList};
 use crate::time::Ticks;
 
+/// Name of the LINFO with which our endpoint tells of the first crash of a monitor, where crashes are reported: the
+/// auxiliary bytes are the index of the monitor, u16, little-endian, as in the LINFO of its `initialize`
+/// (spec/monitors.md 6); the information is why, in words (behaviour.md "Our endpoint").
+pub const MONITOR_CRASHED: &[u8] = b"monitor-crashed";
+
 /// The one command of NCTL: shut down the write side of a TCP socket (spec/protocol.md 1.3).
 pub const NCTL_FIN: u8 = 1;
 

@@ -21,7 +21,7 @@ mod words;
 
 pub use codec::EncodeError;
 pub use message_type::{HEADER_LEN, Header, MessageType, PAYLOAD_LEN_MAX};
-pub use messages::{Message, NCTL_FIN};
+pub use messages::{MONITOR_CRASHED, Message, NCTL_FIN};
 pub use outcome::Outcome;
 pub use socket::{Family, Open, Packet, Protocol, Socket};
 pub use state_change::StateChange;

@@ -285,3 +285,30 @@ proptest! {
         prop_assert!(whole.len() <= payload.len() * (1 + ESCAPE_GROWTH) + LABELS_LEN);
     }
 }
+
+/// One that names itself and has auxiliary bytes.
+fn named(name: &[u8], auxiliary: &[u8], info: &[u8]) -> Vec<u8> {
+    let lens = [name.len(), auxiliary.len(), info.len()];
+    let lens = lens.map(|len| (len as u32).to_be_bytes()).concat();
+    message(0x65, &[&lens, name, auxiliary, info].concat())
+}
+
+#[test]
+fn the_first_crash_of_a_monitor_is_remembered_by_its_index() {
+    let mut filter = LinfoFilter::default();
+    let budget = budget(AMPLE, AMPLE);
+    let mut crashed = |linfo: Vec<u8>| {
+        assert_eq!(logged(&mut filter, &linfo, some_time(), &budget).len(), 1);
+        filter.crashed_monitor()
+    };
+    for none in [
+        named(b"monitor", &[2, 0], b"what its initialize says"),
+        named(b"monitor-crashed", &[2], b"no index"),
+        named(b"monitor-crashed", &[2, 0, 0], b"no index"),
+        named(b"", b"", b"monitor-crashed"),
+    ] {
+        assert_eq!(crashed(none), None);
+    }
+    assert_eq!(crashed(named(b"monitor-crashed", &[2, 1], b"late")), Some(0x0102));
+    assert_eq!(crashed(named(b"monitor-crashed", &[0, 0], b"trapped")), Some(0x0102));
+}

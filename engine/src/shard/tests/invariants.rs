@@ -218,7 +218,7 @@ fn whole_message(stream: &[u8]) -> Option<&[u8]> {
 
 /// A session's counts agree with what its peers have said and received, and with what was logged of its LINFOs.
 pub(super) fn check_counts(relayed: &Relayed, endpoint: &Endpoint, mlet: &Mlet, logged: u64) {
-    let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
+    let Relayed { to_endpoint, from_endpoint, linfos_lost, .. } = relayed;
     assert!(to_endpoint.bytes >= endpoint.received.len() as u64, "{relayed:?}");
     assert!(from_endpoint.bytes >= mlet.received.len() as u64, "{relayed:?}");
     count(to_endpoint, &mlet.said);

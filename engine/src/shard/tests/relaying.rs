@@ -173,7 +173,7 @@ endpoint logs (truncated): "77777777""#
         pair.mlet().exit();
         assert!(matches!(pair.finish(), Outcome::MletEnded));
         let (to_endpoint, from_endpoint) = (flow(&parts[1]), flow(&parts.concat()));
-        let relayed = Relayed { to_endpoint, from_endpoint, linfos_lost: 0 };
+        let relayed = Relayed { to_endpoint, from_endpoint, ..Relayed::default() };
         assert_eq!(pair.relayed(), relayed);
     }
 }
@@ -211,7 +211,7 @@ fn what_has_passed_is_known_when_the_session_is_over() {
     let Flow { bytes: len, messages } = flow(&bytes);
     let to_endpoint = Flow { bytes: len - 1, messages: messages - 1 };
     let from_endpoint = Flow { bytes: len + 4, messages: messages + 1 };
-    let relayed = Relayed { to_endpoint, from_endpoint, linfos_lost: 0 };
+    let relayed = Relayed { to_endpoint, from_endpoint, ..Relayed::default() };
     assert_eq!(pair.relayed(), relayed);
 }
 

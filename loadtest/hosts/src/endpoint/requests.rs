@@ -128,8 +128,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<End, EndpointError> {
     let mut first = Some(first);
     loop {
-        for report in monitors.take_reports() {
-            sockets.table().log(&report);
+        for (monitor, report) in monitors.take_reports() {
+            match monitor {
+                Some(monitor) => sockets.table().log_crash(monitor, &report),
+                None => sockets.table().log(&report),
+            }
         }
         let backlogged = sockets.table().is_backlogged();
         let event = tokio::select! {

@@ -123,7 +123,7 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "stderr_bytes": ("output", "stderr"), "truncated": ("output", "truncated"),
     "shown_key": ("ep", "shown_key"),
     "output_stream": ("output", "stream"), "stdout_written": ("output", "stdout_written"),
-    "stderr_written": ("output", "stderr_written"),
+    "stderr_written": ("output", "stderr_written"), "crashed_monitor": ("crashed_monitor",),
 }  # fmt: skip
 """Where each column is in a record."""
 

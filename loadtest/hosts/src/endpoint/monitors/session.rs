@@ -25,8 +25,8 @@ pub(in super::super) struct SessionMonitors {
     report_crash: bool,
     /// There was no thread for one of them, which was told of.
     lacked_thread: bool,
-    /// What of crashes is to be told to the controller.
-    reports: Vec<String>,
+    /// What of crashes is to be told to the controller, with the monitor to blame.
+    reports: Vec<(Option<u16>, String)>,
     /// Whose they are, for the log.
     pub(super) endpoint: String,
 }
@@ -177,7 +177,7 @@ impl SessionMonitors {
     }
 
     /// What of crashes has to be told to the controller by now.
-    pub(in super::super) fn take_reports(&mut self) -> Vec<String> {
+    pub(in super::super) fn take_reports(&mut self) -> Vec<(Option<u16>, String)> {
         std::mem::take(&mut self.reports)
     }
 
@@ -186,7 +186,7 @@ impl SessionMonitors {
     fn crashed(&mut self, monitor: u16, crash: &Crash, occasion: std::fmt::Arguments<'_>) {
         if *crash == Crash::NoThread {
             if !std::mem::replace(&mut self.lacked_thread, true) {
-                self.report(format!("its monitors, {occasion}, {crash}"));
+                self.report(None, format!("its monitors, {occasion}, {crash}"));
             }
             return;
         }
@@ -195,14 +195,14 @@ impl SessionMonitors {
         if place.crashes == 1 {
             let digest = Hex(place.digest.get(..8).unwrap_or(&place.digest));
             let report = format!("monitor {monitor} ({digest}), {occasion}, {crash}");
-            self.report(report);
+            self.report(Some(monitor), report);
         }
     }
 
-    fn report(&mut self, report: String) {
+    fn report(&mut self, monitor: Option<u16>, report: String) {
         tracing::warn!("{}: {report}", self.endpoint);
         if self.report_crash {
-            self.reports.push(report);
+            self.reports.push((monitor, report));
         }
     }
 }
@@ -246,10 +246,12 @@ mod tests {
             (monitors.take_reports(), monitors.places[0].crashes)
         };
         let told = "its monitors, asked about NSEND, found no thread to go on with".to_owned();
-        assert_eq!(crash(&Crash::NoThread), (vec![told], 0));
+        assert_eq!(crash(&Crash::NoThread), (vec![(None, told)], 0));
         assert_eq!(crash(&Crash::NoThread), (vec![], 0));
         let (reports, crashes) = crash(&Crash::Missing("f"));
-        assert!(reports[0].starts_with("monitor 0 (abababababababab), asked about NSEND, has no"));
+        let (monitor, report) = &reports[0];
+        assert_eq!(*monitor, Some(0));
+        assert!(report.starts_with("monitor 0 (abababababababab), asked about NSEND, has no"));
         assert_eq!((reports.len(), crashes), (1, 1));
     }
 }

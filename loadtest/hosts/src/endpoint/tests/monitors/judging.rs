@@ -203,7 +203,11 @@ async fn the_first_crash_of_a_monitor_is_told_to_the_controllers_log_where_crash
         let info = format!(
             "monitor 1 ({digest}), asked about NSEND (0x2c), failed: wasm trap: wasm `unreachable` instruction executed"
         );
-        let linfo = Message::Linfo { name: b"pktfleet", auxiliary: b"", info: info.as_bytes() };
+        let linfo = Message::Linfo {
+            name: b"monitor-crashed",
+            auxiliary: b"\x01\x00",
+            info: info.as_bytes(),
+        };
         let mut encoded = Vec::new();
         linfo.encode(&mut encoded).unwrap();
         let reports = told.iter().filter(|told| told.starts_with("65")).collect::<Vec<_>>();
