@@ -48,6 +48,12 @@ const SKIPPED_AT_ONCE: usize = 64 * 1024;
 /// How many bytes a second are skipped beyond those: decrypting them takes 0.1% of a core.
 const SKIPPED_PER_SECOND: usize = 1024 * 1024;
 
+/// The lengths of the three parts, at the front of a payload.
+const LENS_LEN: usize = 12;
+
+/// What tells that a monitor has crashed is behind those: the name, and an index.
+const CRASH_HEAD_LEN: usize = LENS_LEN + MONITOR_CRASHED.len() + size_of::<u16>();
+
 /// A LINFO as it is to be logged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Linfo {
@@ -144,6 +150,9 @@ pub struct LinfoFilter {
     paused_until: Option<Instant>,
     /// Of those that are lost.
     told: u64,
+    /// How the one that has come last begins, and how much of that.
+    head: [u8; CRASH_HEAD_LEN],
+    head_len: u8,
     /// The first monitor of whose crash one has told.
     crashed_monitor: Option<u16>,
     /// All that came, LINFO or not.
@@ -186,7 +195,9 @@ impl LinfoFilter {
                 if run.starts {
                     may_log = may_log && self.begin(now, budget);
                     self.lost += u64::from(!may_log);
+                    self.head_len = 0;
                 }
+                self.note_crash(&bytes[position + run.header_len..end]);
                 skipped += self.collect(&bytes[position + run.header_len..end], now, budget);
                 if run.ends
                     && let Some(arrived) = self.arriving.take()
@@ -218,7 +229,7 @@ impl LinfoFilter {
         self.lost
     }
 
-    /// Index of the first monitor of which a LINFO has told that it crashed, if that came into the log.
+    /// Index of the first monitor of which a LINFO has told that it crashed, whether that came into the log or not.
     pub fn crashed_monitor(&self) -> Option<u16> {
         self.crashed_monitor
     }
@@ -248,6 +259,19 @@ impl LinfoFilter {
     pub fn cut(&mut self, now: Instant, budget: &LinfoBudget) -> Option<Linfo> {
         let arriving = self.arriving.take_if(|arriving| now >= arriving.since + ARRIVAL_TIME)?;
         Some(self.finish(Arriving { truncated: true, ..*arriving }, now, budget))
+    }
+
+    /// More of a LINFO has come.
+    fn note_crash(&mut self, piece: &[u8]) {
+        let room = &mut self.head[usize::from(self.head_len)..];
+        let len = piece.len().min(room.len());
+        if len > 0 {
+            room[..len].copy_from_slice(&piece[..len]);
+            self.head_len += len as u8;
+            let is_whole = usize::from(self.head_len) == CRASH_HEAD_LEN;
+            self.crashed_monitor =
+                self.crashed_monitor.or_else(|| is_whole.then(|| crashed_monitor(&self.head))?);
+        }
     }
 
     /// A LINFO begins. False if the budget has no line for it.
@@ -294,7 +318,6 @@ impl LinfoFilter {
     /// Escapes what has arrived, as far as there is room for the bytes that this adds.
     fn finish(&mut self, arrived: Arriving, now: Instant, budget: &LinfoBudget) -> Linfo {
         let Arriving { payload, truncated, .. } = arrived;
-        self.crashed_monitor = self.crashed_monitor.or_else(|| crashed_monitor(&payload));
         let growth = self.take(payload.len() * ESCAPE_GROWTH, now, budget);
         let paid_len = payload.len() + LABELS_LEN;
         let (text, is_whole) = shown(&payload, paid_len + growth);
@@ -325,14 +348,14 @@ fn is_linfo(message_type: u8) -> bool {
     message_type == MessageType::LINFO.0
 }
 
-/// The index of a monitor, if this payload says that it has crashed.
-fn crashed_monitor(payload: &[u8]) -> Option<u16> {
-    match Message::decode(MessageType::LINFO, payload) {
-        Message::Linfo { name: MONITOR_CRASHED, auxiliary, .. } => {
-            Some(u16::from_le_bytes(auxiliary.try_into().ok()?))
-        }
-        _ => None,
-    }
+/// The index of a monitor, if a LINFO that begins so says that it has crashed.
+fn crashed_monitor(head: &[u8; CRASH_HEAD_LEN]) -> Option<u16> {
+    let mut expected = *head;
+    expected[..4].copy_from_slice(&(MONITOR_CRASHED.len() as u32).to_be_bytes());
+    expected[4..8].copy_from_slice(&2_u32.to_be_bytes());
+    expected[LENS_LEN..][..MONITOR_CRASHED.len()].copy_from_slice(MONITOR_CRASHED);
+    let [.., low, high] = *head;
+    (*head == expected).then_some(u16::from_le_bytes([low, high]))
 }
 
 /// The payload as text of `len_max` bytes at most, and whether that is all of it.

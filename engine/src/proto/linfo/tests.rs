@@ -312,3 +312,24 @@ fn the_first_crash_of_a_monitor_is_remembered_by_its_index() {
     assert_eq!(crashed(named(b"monitor-crashed", &[2, 1], b"late")), Some(0x0102));
     assert_eq!(crashed(named(b"monitor-crashed", &[0, 0], b"trapped")), Some(0x0102));
 }
+
+#[test]
+fn a_crash_is_remembered_in_whatever_pieces_its_linfo_comes_and_though_it_is_not_logged() {
+    let long = vec![0x1b; 1 << 16];
+    for (room, piece_len) in [(AMPLE, 1), (AMPLE, 7), (0, 3), (0, 1 << 17)] {
+        let (mut filter, budget) = (LinfoFilter::default(), budget(room, AMPLE));
+        let stream = [linfo(&long), named(b"monitor-crashed", &[7, 0], &long)];
+        let mut lost = 0;
+        for message in stream {
+            for piece in message.chunks(piece_len) {
+                filter.filter(&mut piece.to_vec(), some_time(), &budget, |_| ());
+            }
+            lost += u64::from(room == 0);
+        }
+        assert_eq!(
+            (filter.crashed_monitor(), filter.lost()),
+            (Some(7), lost),
+            "{room} {piece_len}"
+        );
+    }
+}
