@@ -10,11 +10,17 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use packetlab::escape::Escaped;
 use packetlab::message::{Header, MessageType};
 use serde::Deserialize;
 
 /// What a mlet finds that knows its endpoint's address alone, as one of the original's.
 const LEAST_FOUND: (&str, &str) = ("EPADDR", "127.0.0.1");
+
+/// What a recording may put into the environment of a mlet. Others have a mlet's interpreter and linker do what its user does
+/// not want (`LD_PRELOAD`), and recordings are passed on.
+const MAY_FIND: [&str; 5] =
+    ["EPADDR", "PKTLAB_SESSION", "PKTLAB_ENDPOINT_KEY", "PKTLAB_SNIKEY", "PKTLAB_RUN"];
 
 /// The longest file that is read, in bytes: more than one session says, and no more than a computer has memory for.
 const FILE_LEN_MAX: u64 = 1 << 30;
@@ -138,6 +144,15 @@ impl Recording {
                 .map_err(|error| problem(format!("it is no line of a recording: {error}")))?;
             let took = Duration::try_from_secs_f64((line.t_ms - before) / 1e3).unwrap_or_default();
             before = line.t_ms;
+            let names = line.mlet_finds.iter().flat_map(BTreeMap::keys);
+            if let Some(name) = names.into_iter().find(|name| !MAY_FIND.contains(&&***name)) {
+                let name = Escaped(name.as_bytes());
+                return Err(problem(format!(
+                    "it has the mlet find `{name}` in its environment, and {} are all that a recording may; take it \
+                     out if you trust whoever made this file",
+                    MAY_FIND.join(", ")
+                )));
+            }
             found = found.or_else(|| line.mlet_finds.clone());
             if let Some(what) = line.what().map_err(problem)? {
                 steps.push(Step { line: number, took, what });
@@ -253,6 +268,14 @@ mod tests {
             (r#"{"t_ms": 0, "from": "mlet", "missing": 3}"#, "missing here (3)"),
             (r#"{"t_ms": 0, "from": "mlet", "hex": "2b0"}"#, "its hex is none"),
             (r#"{"t_ms": 0, "from": "mlet", "hex": "2b000002ff"}"#, "as its own header says"),
+            (
+                r#"{"t_ms": 0, "from": "endpoint", "mlet_finds": {"EPADDR": "::1", "LD_PRELOAD": "x.so"}}"#,
+                "find `LD_PRELOAD` in its environment, and EPADDR, PKTLAB_SESSION,",
+            ),
+            (
+                r#"{"t_ms": 0, "from": "endpoint", "mlet_finds": {"PKTLAB_PIPES": "3,4"}}"#,
+                "find `PKTLAB_PIPES`",
+            ),
             (
                 r#"{"t_ms": 0, "from": "endpoint", "hex": "6201117000", "len": 70004}"#,
                 "only 5 of 70004 bytes are kept",
