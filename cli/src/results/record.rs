@@ -225,7 +225,9 @@ fn known<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> R
 /// # Errors
 /// It is no record, in words.
 pub(crate) fn of<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(line).map_err(|error| match error.classify() {
+    // Whoever wrote a line that is no text has written other bytes, though it be in a member that nobody reads.
+    let line = str::from_utf8(line).map_err(|error| format!("it is no text: {error}"))?;
+    serde_json::from_str(line).map_err(|error| match error.classify() {
         Category::Data => format!("it is no record: {}", without_place(&error)),
         _ => "it is no JSON".into(),
     })
@@ -322,5 +324,8 @@ mod tests {
             assert!(told.starts_with(reason), "{line}: {told}");
             assert!(!told.contains("at line"), "{told}");
         }
+        // In a member that nobody reads, too.
+        let line = b"{\"v\":1,\"ev\":\"session.end\",\"t\":\"\",\"sid\":1,\"outcome\":\"ok\",\"x\":\"\xff\"}";
+        assert!(read(line).unwrap_err().starts_with("it is no text: invalid utf-8"));
     }
 }
