@@ -113,6 +113,10 @@ impl Mlet {
                 Message::Nstat { sktid, .. } | Message::Ndata { sktid, .. } => {
                     assert!(self.open.contains_key(&sktid), "of a socket that is not open");
                 }
+                // What it has sent to itself may find no room.
+                Message::Ndrop { socket, .. } => {
+                    assert!(self.open.contains_key(&socket.sktid), "of a socket that is not open");
+                }
                 other => panic!("{other:?} is nothing that an endpoint says here"),
             }
         }

@@ -1,57 +1,48 @@
-//! A monitor program: any bytes as its module. Whatever they are, it is refused with a reason, or it begins and judges a
-//! message, and all of that ends by its time.
+//! A monitor program on its way to an endpoint: CDATA of any bytes as its program, START, and NSEND. Whatever they are, START is
+//! refused, or all that is demanded judges the message; and all of that ends by its time.
+//!
+//! Not here: a supply that is cut off, and other messages between (tests of `hosts`).
 
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use hosts::endpoint::fuzz::supply;
 use libfuzzer_sys::fuzz_target;
-use monitors::{Check, Compiled, Limits, Monitors, Persistent, Surroundings};
-use packetlab::message::MessageType;
+use monitors::Limits;
 use packetlab::program::Program;
 use tokio::runtime::{Builder, Runtime};
 
 static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).build().unwrap());
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
-/// An endpoint whose memory is empty.
-#[derive(Debug)]
-struct Nothing;
+const MONITOR: &[u8] = b"monitor";
 
-impl Surroundings for Nothing {
-    fn read(&self, _: u32, buffer: &mut [u8]) {
-        buffer.fill(0);
-    }
-
-    fn keep(&self, _: &Persistent) {}
-
-    fn flush(&self) -> bool {
-        true
-    }
-
-    fn debug(&self, _: &[u8]) {}
-
-    fn debug_enabled(&self) -> bool {
-        true
-    }
-}
+/// NSEND of one byte by UDP.
+const NSEND: [u8; 20] = [1, 4, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 127, 0, 0, 1, 0, 9, b'x'];
 
 fuzz_target!(|input: &[u8]| {
-    let Ok(program) = Program::from_wasm(input) else { return };
+    // The first byte of a module, 0, stands for the language of modules, 1, so that a module is an input.
+    let language = input.first().map_or(1, |first| first ^ 1);
+    let encoded = [&[language], input].concat();
+    let demanded = Program::decode(&encoded).map(|program| *program.digest());
     let limits = Limits { call: Duration::from_millis(5), ..Limits::default() };
     RUNTIME.block_on(async {
-        let Ok(compiled) = Compiled::of(&program).await else { return };
-        let mut monitors = Monitors::default();
-        if monitors.add(compiled, limits, Arc::new(Nothing), [0; 256]).await.is_err() {
+        let Ok(digest) = demanded else {
+            // What is no program is not supplied.
+            let passes = supply(&[[0; 32]], &[(MONITOR, &encoded)], limits, &NSEND).await;
+            return assert_eq!(passes, None);
+        };
+        supply(&[digest], &[(MONITOR, &encoded)], limits, &NSEND).await;
+        if input.len() % 2 == 0 {
             return;
         }
-        let _ = monitors.initialize().await;
-        // NSEND of one byte by UDP.
-        let nsend = [1, 4, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 127, 0, 0, 1, 0, 9, b'x'];
-        let check = Check::new(MessageType::NSEND, nsend.to_vec(), 0).unwrap();
-        let (_, check) = monitors.check(check).await.unwrap();
-        assert_eq!(check.payload(), nsend);
-        let _ = monitors.tell(check, 0).await;
+        let twice = [(MONITOR, &encoded[..]), (MONITOR, &encoded)];
+        supply(&[digest, digest], &twice, limits, &NSEND).await;
+        let missing = supply(&[digest, [0; 32]], &twice, limits, &NSEND).await;
+        assert_eq!(missing, None, "one is missing");
+        let unwelcome = supply(&[digest], &[(b"filter", &encoded)], limits, &NSEND).await;
+        assert_eq!(unwelcome, None, "it came as something else");
     });
 });

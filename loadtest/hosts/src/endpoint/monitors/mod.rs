@@ -18,4 +18,6 @@ mod view;
 
 pub use rule::{MonitorOptions, MonitorRule, MonitorSettings};
 pub(super) use session::{Asked, SessionMonitors};
+#[cfg(feature = "fuzz")]
+pub(super) use supply::Demand;
 pub(super) use supply::{Supply, demands};

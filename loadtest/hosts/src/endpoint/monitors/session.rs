@@ -64,9 +64,14 @@ impl SessionMonitors {
         }
     }
 
+    /// How many there are.
+    pub(in super::super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// Whether there is none, and nothing to ask.
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.len() == 0
     }
 
     /// Asks about a request.
