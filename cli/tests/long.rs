@@ -38,7 +38,7 @@ fn twenty_thousand_sessions_a_tenth_of_them_broken_leave_nothing() {
     let dial = home.dial(&manager);
     churn::churn(&dial, KINDS * 10, 10);
     wait_until("the mlets are gone", || children_of(manager.supervisor()).is_empty());
-    let before = Holdings::at_rest(&manager);
+    let before = Holdings::at_rest(&manager, Duration::from_millis(1500));
     for (sessions, every) in [(half, 10), (BROKEN_HALF, 1)] {
         let start = Instant::now();
         let memory = [(); 2].map(|()| {

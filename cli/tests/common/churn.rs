@@ -80,12 +80,12 @@ impl Holdings {
         }
     }
 
-    /// What it holds once that does not change any more: what lingers is not of it.
+    /// What it holds once that is the same after a `pause`: what lingers for less is not of it.
     #[track_caller]
-    pub fn at_rest(manager: &Manager) -> Self {
+    pub fn at_rest(manager: &Manager, pause: Duration) -> Self {
         let mut now = Self::of(manager);
         wait_until("it is at rest", || {
-            thread::sleep(Duration::from_millis(1500));
+            thread::sleep(pause);
             let last = std::mem::replace(&mut now, Self::of(manager));
             last == now
         });

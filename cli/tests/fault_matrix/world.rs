@@ -3,7 +3,6 @@
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -166,15 +165,9 @@ impl World {
     }
 }
 
-/// What the manager holds when nothing moves: twice the same.
+/// What the manager holds when nothing moves.
 pub(crate) fn at_rest(manager: &Manager) -> Holdings {
-    let mut before = Holdings::of(manager);
-    wait_until("it is at rest", || {
-        thread::sleep(Duration::from_millis(200));
-        let last = std::mem::replace(&mut before, Holdings::of(manager));
-        last == before
-    });
-    before
+    Holdings::at_rest(manager, Duration::from_millis(200))
 }
 
 /// Tells the mlet to end.

@@ -173,7 +173,7 @@ fn an_hour_of_every_end_with_reloads_and_a_proxy_that_is_killed_leaves_nothing_b
     soak.drive(WARM_UP, || (0..2).for_each(|number| soak.reload(number)));
     soak.kill_proxy();
     soak.rests();
-    Holdings::at_rest(&soak.manager);
+    Holdings::at_rest(&soak.manager, Duration::from_millis(1500));
     let cpu_before = soak.cpu_times();
     let mut samples = Samples::of(&soak.manager);
     let (mut reloads, mut kills) = (0, 0);
