@@ -712,7 +712,7 @@ class ResultsTest(unittest.TestCase):
 
     def test_a_row_is_flat_and_has_every_column(self) -> None:
         first, _ = to_rows(results(self.folder))
-        self.assertEqual(len(first), 42)
+        self.assertEqual(len(first), 43)
         self.assertEqual((first["session"], first["to_ep_bytes"], first["failed"]), (7, 5, False))
         self.assertFalse([value for value in first.values() if isinstance(value, (dict, list))])
 
