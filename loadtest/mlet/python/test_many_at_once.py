@@ -10,7 +10,7 @@ import threading
 import unittest
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple
 from unittest import mock
 
 from pktlab_mlet import (
@@ -386,41 +386,62 @@ class AsyncTest(unittest.TestCase):
         with played() as (near, _):
             asyncio.run(measure(near))
 
-    def test_a_server_whose_name_nobody_answers_for_is_given_up_in_time_and_nobody_else_waits(self) -> None:
+    def test_a_name_that_nobody_answers_for_is_given_up_in_time_and_nobody_else_waits(self) -> None:
         # As slow as the controller's own DNS server may be.
         answers = threading.Event()
         asked: List[str] = []
         answered: List[str] = []
 
-        def resolve(host: str, port: int) -> Tuple[str, int]:
+        def resolve(host: str, port: int, family: Optional[int]) -> Tuple[str, int]:
+            if host != "slow.example":
+                return host, port
             asked.append(host)
             answers.wait(20)
             answered.append(host)
             return "192.0.2.53", port
 
-        told = "the address of slow.example:5353 did not come in "
+        told = "the address of slow.example did not come in 0"
 
         async def measure(near: socket.socket) -> None:
-            async with AsyncSession(near, "192.0.2.1") as endpoint:
-                looking = asyncio.ensure_future(endpoint.look_up("a.example", "slow.example:5353", 0.1))
-                while not asked:
-                    await asyncio.sleep(0.001)
-                await endpoint.clock()
-                self.assertEqual(answered, [])
-                with self.assertRaisesRegex(Silence, told):
-                    await looking
+            async with AsyncSession(near, "192.0.2.1", timeout=0.1) as endpoint, await endpoint.udp() as udp:
+                for doing in (
+                    endpoint.look_up("a.example", "slow.example:5353", 0.1),
+                    endpoint.connect("slow.example", 8000, timeout=0.1),
+                    udp.send(b"x", "slow.example", 53),
+                ):
+                    asked.clear()
+                    waiting = asyncio.ensure_future(doing)
+                    while not asked:
+                        await asyncio.sleep(0.001)
+                    await endpoint.clock()
+                    self.assertEqual(answered, [])
+                    with self.assertRaisesRegex(Silence, told):
+                        await waiting
+
+        def block(near: socket.socket) -> None:
+            with Session(near, "192.0.2.1", timeout=0.1) as endpoint, endpoint.udp() as udp:
+                for doing in (
+                    lambda: endpoint.look_up("a.example", "slow.example:5353", 0.1),
+                    lambda: endpoint.connect("slow.example", 8000, timeout=0.1),
+                    lambda: endpoint.begin_connect("slow.example", 8000, timeout=0.1),
+                    lambda: udp.send(b"x", "slow.example", 53),
+                ):  # type: Callable[[], object]
+                    with self.assertRaisesRegex(Silence, told):
+                        doing()
+                # It holds up nobody behind it.
+                made = list(endpoint.connect_each(["slow.example", "192.0.2.7:8000"], 8000, timeout=1))
+                self.assertEqual([isinstance(one, Silence) for _, one in made], [True, False])
+                endpoint.end_by(0.1)
+                with self.assertRaises(SessionOver):
+                    endpoint.connect("slow.example", 8000, timeout=30)
 
         try:
-            with mock.patch("pktlab_mlet.dns.resolve", resolve):
+            with mock.patch("pktlab_mlet.names.resolve", resolve):
                 with played() as (near, _):
                     asyncio.run(measure(near))
-                with played() as (near, _), Session(near, "192.0.2.1") as endpoint:
-                    with self.assertRaisesRegex(Silence, told):
-                        endpoint.look_up("a.example", "slow.example:5353", 0.1)
-                    endpoint.end_by(0.1)
-                    with self.assertRaises(SessionOver):
-                        endpoint.look_up("a.example", "slow.example:5353", 30)
-            self.assertEqual((set(asked), answered), ({"slow.example"}, []))
+                with played() as (near, _):
+                    block(near)
+            self.assertEqual(answered, [])
         finally:
             answers.set()
 

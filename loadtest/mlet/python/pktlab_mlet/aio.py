@@ -12,7 +12,8 @@ from typing import AsyncIterator, List, Optional, Type, TypeVar, Union
 from . import dns, operations
 from .endpoint import Endpoint
 from .errors import EndpointLeft, Suspended
-from .messages import NEVER, RAW, TCP, UDP, Address, Notification, Received, Sent, resolve
+from .messages import NEVER, RAW, TCP, UDP, Address, Notification, Received, Sent
+from .names import find
 from .operations import ConnectionTimes, SocketOps
 from .session import Session, flush, sessions, take_in
 from .talk import SILENCE_MAX, Answer, Asked, Doing
@@ -64,9 +65,10 @@ class AsyncSession(Endpoint):
     async def connect(
         self, host: str, port: int, buffer: int = 0x10000, timeout: Optional[float] = None
     ) -> AsyncStream:
-        """A TCP connection to `host`, once it stands; AsyncStream.times tells when."""
-        remote = await self._resolve(host, port)
-        return AsyncStream(self, await self._run(operations.connect(self._talk, remote, timeout, buffer)))
+        """A TCP connection to `host`, once it stands; AsyncStream.times tells when. See Session.connect."""
+        deadline = self._talk.deadline(timeout)
+        remote = await self._find(host, port, deadline)
+        return AsyncStream(self, await self._run(operations.connect(self._talk, remote, deadline, buffer)))
 
     async def listen(self, port: int, address: str = "0.0.0.0", buffer: int = 0x10000) -> AsyncStream:
         """A listening TCP socket, which becomes the first connection it accepts: see AsyncStream.accept."""
@@ -86,8 +88,8 @@ class AsyncSession(Endpoint):
     async def look_up(self, name: str, server: str = "", timeout: float = 5.0) -> dns.LookUp:
         """See Session.look_up."""
         deadline = self._talk.after(timeout)
-        find = asyncio.get_running_loop().run_in_executor
-        remote = await find(None, dns.find_server, self._talk, server, deadline)
+        in_thread = asyncio.get_running_loop().run_in_executor
+        remote = await in_thread(None, dns.find_server, self._talk, server, deadline)
         return await self._run(dns.look_up(self._talk, name, remote, timeout, deadline))
 
     async def read_memory(self, address: int, length: int) -> bytes:
@@ -133,10 +135,11 @@ class AsyncSession(Endpoint):
         deadline = None if timeout is None else self._talk.deadline(timeout)
         return await self._run(self._talk.answer(asked, deadline))
 
-    @staticmethod
-    async def _resolve(host: str, port: int, family: Optional[int] = None) -> Address:
-        """Names are asked for in a thread, so that nobody else waits."""
-        return await asyncio.get_running_loop().run_in_executor(None, resolve, host, port, family)
+    async def _find(
+        self, host: str, port: int, deadline: Optional[float], family: Optional[int] = None
+    ) -> Address:
+        """Names are waited for in a thread, so that nobody else waits."""
+        return await asyncio.get_running_loop().run_in_executor(None, find, self._talk, host, port, deadline, family)
 
     async def _run(self, doing: Doing[T]) -> T:
         """Lets this go on whenever something has come, until it is done."""
@@ -291,7 +294,7 @@ class AsyncDatagrams(_AsyncReceiving):
         self, data: bytes, host: str, port: int, when: int = 0, tag: Optional[int] = None
     ) -> int:
         """Sends a datagram at a time; the tag by which wait_until_sent knows it."""
-        remote = await self.session._resolve(host, port, self.family)
+        remote = await self.session._find(host, port, self.session._talk.deadline(None), self.family)
         return await self.session._run(self._ops.send(data, when, tag, remote))
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import queue
 import struct
-import threading
 from dataclasses import dataclass
-from typing import List, Optional, Set, Tuple, Union
+from typing import List, Optional, Set, Tuple
 
 from . import operations
 from .draws import random_bytes
-from .errors import MletError, SessionOver, Silence
-from .messages import UDP, Address, Received, host_port, resolve, told
+from .errors import MletError, Silence
+from .messages import UDP, Address, Received, host_port, told
+from .names import find
 from .operations import SocketOps
 from .talk import Talk
 
@@ -53,31 +52,7 @@ def find_server(talk: Talk, server: str, deadline: float) -> Optional[Address]:
     if not server:
         return None
     host, port = host_port(server, 53)
-    try:
-        ipaddress.ip_address(host)
-        return resolve(host, port)
-    except ValueError:
-        pass
-    # The system's own look-up ends when it likes, and nothing waits for this thread: not the mlet's end either.
-    found: "queue.Queue[Union[Address, MletError]]" = queue.Queue()
-
-    def find() -> None:
-        try:
-            found.put(resolve(host, port))
-        except MletError as error:
-            found.put(error)
-
-    begun, over = talk.monotonic(), talk.session_deadline
-    limit = deadline if over is None else min(deadline, over)
-    threading.Thread(target=find, daemon=True).start()
-    try:
-        address = found.get(timeout=max(limit - begun, 0.0))
-    except queue.Empty:
-        late = Silence if limit == deadline else SessionOver
-        raise late(f"the address of {server}", talk.monotonic() - begun) from None
-    if isinstance(address, MletError):
-        raise address
-    return address
+    return find(talk, host, port, deadline)
 
 
 async def look_up(talk: Talk, name: str, server: Optional[Address], timeout: float, deadline: float) -> LookUp:

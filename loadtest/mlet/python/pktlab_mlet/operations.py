@@ -198,11 +198,10 @@ class SocketOps:
             raise MletError(f"{self.name}: times are known of connections that the endpoint made, when they stand")
         return self.times
 
-    async def connect(self, remote: Address, timeout: Optional[float], buffer: int) -> None:
+    async def connect(self, remote: Address, deadline: Optional[float], buffer: int) -> None:
         """Waits until the connection stands; else it is closed."""
         talk = self.talk
-        limit = talk.timeout if timeout is None else timeout
-        begun, deadline = talk.monotonic(), talk.deadline(limit)
+        begun = talk.monotonic()
         talk.claim(self.sktid)
         under_way: List[Asked] = []
         try:
@@ -339,13 +338,13 @@ async def first_of(talk: Talk, sockets: List[SocketOps], timeout: Optional[float
 
 
 async def connect(
-    talk: Talk, remote: Address, timeout: Optional[float], buffer: int
+    talk: Talk, remote: Address, deadline: Optional[float], buffer: int
 ) -> SocketOps:
     ops = SocketOps(talk, remote, TCP, is_remote=True)
     # Taken before anything is waited for, so that nobody else chooses it.
     talk.open.add(ops.sktid)
     try:
-        await ops.connect(remote, timeout, buffer)
+        await ops.connect(remote, deadline, buffer)
     except BaseException:
         talk.open.discard(ops.sktid)
         raise

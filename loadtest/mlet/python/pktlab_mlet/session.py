@@ -13,8 +13,9 @@ from . import dns, operations
 from .endpoint import NO_ENDPOINT, Endpoint, facts_of_environment, facts_of_message
 from .errors import ESKTINUSE, EndpointLeft, MletError, Refused, Suspended
 from .messages import (
-    NEVER, RAW, SOCKETS_MAX, TCP, UDP, Address, Notification, Received, Sent, host_port, resolve,
+    NEVER, RAW, SOCKETS_MAX, TCP, UDP, Address, Notification, Received, Sent, host_port,
 )  # fmt: skip
+from .names import find
 from .operations import ConnectionTimes, SocketOps
 from .streams import SocketStream, on_descriptor, socket_of
 from .talk import SILENCE_MAX, Answer, Asked, Doing, Talk
@@ -92,21 +93,24 @@ class Session(Endpoint):
         self, host: str, port: int, buffer: int = 0x10000, timeout: Optional[float] = None
     ) -> Stream:
         """A TCP connection to `host`, once it stands; Stream.times tells when. It is closed if it does not stand
-        within `timeout` seconds."""
-        remote = resolve(host, port)
-        return Stream(self, self._run(operations.connect(self._talk, remote, timeout, buffer)))
+        within `timeout` seconds, in which a name is found as well."""
+        deadline = self._talk.deadline(timeout)
+        remote = find(self._talk, host, port, deadline)
+        return Stream(self, self._run(operations.connect(self._talk, remote, deadline, buffer)))
 
     def begin_connect(
         self, host: str, port: int, buffer: int = 0x10000, timeout: Optional[float] = None
     ) -> Connecting:
         """Lets the endpoint begin a connection and does not wait for it; next_connection does. So many are made at
-        once."""
-        connecting = self._begin_connect(resolve(host, port), buffer, timeout)
+        once. Only a name is waited for, within the same timeout."""
+        connecting = self._begin_connect(host, port, buffer, timeout)
         self._connecting.append(connecting)
         return connecting
 
-    def _begin_connect(self, remote: Address, buffer: int, timeout: Optional[float]) -> Connecting:
-        connecting = Connecting(self, remote, operations.connect(self._talk, remote, timeout, buffer))
+    def _begin_connect(self, host: str, port: int, buffer: int, timeout: Optional[float]) -> Connecting:
+        deadline = self._talk.deadline(timeout)
+        remote = find(self._talk, host, port, deadline)
+        connecting = Connecting(self, remote, operations.connect(self._talk, remote, deadline, buffer))
         connecting._go_on()
         self._flush()
         return connecting
@@ -149,7 +153,7 @@ class Session(Endpoint):
                     if server is None:
                         break
                     try:
-                        connecting = self._begin_connect(resolve(*host_port(server, default_port)), 0x1000, timeout)
+                        connecting = self._begin_connect(*host_port(server, default_port), 0x1000, timeout)
                     except MletError as error:
                         yield server, error
                         continue
@@ -438,7 +442,8 @@ class Datagrams(_Receiving):
         self, data: bytes, host: str, port: int, when: int = 0, tag: Optional[int] = None
     ) -> int:
         """Sends a datagram at a time; the tag by which wait_until_sent knows it."""
-        remote = resolve(host, port, self.family)
+        talk = self.session._talk
+        remote = find(talk, host, port, talk.deadline(None), self.family)
         return self.session._run(self._ops.send(data, when, tag, remote))
 
 

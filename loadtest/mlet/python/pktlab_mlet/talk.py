@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from typing import (
-    Callable, Coroutine, Deque, Dict, Generator, Iterable, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union,
+    Callable, Coroutine, Deque, Dict, Generator, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union,
 )  # fmt: skip
 
 from . import messages
@@ -289,6 +289,10 @@ class Talk:
         """The time in so many seconds, by the monotonic clock."""
         return self.monotonic() + bounded(seconds)
 
+    def limit(self, deadline: Optional[float]) -> Optional[float]:
+        """When a wait ends: at its own deadline or the session's."""
+        return min((one for one in (deadline, self.session_deadline) if one is not None), default=None)
+
     # Within.
 
     async def _wait(
@@ -310,7 +314,7 @@ class Talk:
             own = deadline
             if own is None and self.timeout is not None:
                 own = max(begun, self._heard or begun) + bounded(self.timeout)
-            limit = _first((own, self.session_deadline))
+            limit = self.limit(own)
             now = self.monotonic()
             if limit is not None and now >= limit and self._looks > looks:
                 raise _Late(now - begun, Silence if limit == own else SessionOver)
@@ -372,7 +376,3 @@ def _unread(late: _Late, request: str) -> MletError:
     if late.why is Silence:
         return Unread(request, late.waited)
     return late.error(f"{'room for' if late.why is SessionOver else 'the answer to'} {request}")
-
-
-def _first(times: Iterable[Optional[float]]) -> Optional[float]:
-    return min((one for one in times if one is not None), default=None)
