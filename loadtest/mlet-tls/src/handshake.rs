@@ -89,8 +89,8 @@ impl Server {
         client.connect_within(patience, SKTID, self.address, RECEIVE_BUFFER_LEN)?;
         let taken = self.shake_hands(client, &mut tls, deadline)?;
         tls.send_close_notify();
-        self.send(client, &mut tls)?;
-        client.close(SKTID)?;
+        self.send(client, &mut tls, deadline)?;
+        client.request_before(&Message::Nclose { sktid: SKTID }, deadline)?;
         let suite = tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
         let proof = unverified.proof.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let certificates = tls.peer_certificates().unwrap_or_default();
@@ -120,7 +120,7 @@ impl Server {
         deadline: Instant,
     ) -> Result<Duration, MletError> {
         let (mut taken, mut flight) = (Duration::ZERO, Flight::default());
-        self.send(client, tls)?;
+        self.send(client, tls, deadline)?;
         loop {
             if let Flight { departed: Some(departed), arrived: Some(arrived), is_answered: true } =
                 flight
@@ -130,7 +130,7 @@ impl Server {
                     return Ok(taken);
                 }
                 flight = Flight::default();
-                self.send(client, tls)?;
+                self.send(client, tls, deadline)?;
             }
             let Some(notification) = client.notification_before(deadline)? else {
                 return Err(self.told("did not shake hands in time"));
@@ -161,14 +161,19 @@ impl Server {
     }
 
     /// Sends what is to be said now, in one piece.
-    fn send(&self, client: &mut Client, tls: &mut ClientConnection) -> Result<(), MletError> {
+    fn send(
+        &self,
+        client: &mut Client,
+        tls: &mut ClientConnection,
+        deadline: Instant,
+    ) -> Result<(), MletError> {
         let mut data = Vec::new();
         while tls.wants_write() {
             tls.write_tls(&mut data)?;
         }
         let packet = Packet::Tcp { family: Family::of(self.address.ip()), data: &data };
-        client.send(SKTID, Ticks(0), TAG, packet)?;
-        Ok(())
+        let asks = Message::Nsend { sktid: SKTID, time: Ticks(0), tag: TAG.get(), packet };
+        Ok(client.request_before(&asks, deadline)?)
     }
 
     fn told(&self, what: &str) -> MletError {

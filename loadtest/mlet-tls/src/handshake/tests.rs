@@ -74,9 +74,17 @@ fn connected(answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Unix
 /// The same, where news of a departure may come before the answer, or behind it.
 fn connected_with_news(
     come_first: bool,
-    mut answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+    answer: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> UnixStream {
-    scripted_endpoint::start(move |request, answers| {
+    scripted_endpoint::start(connection(come_first, answer))
+}
+
+/// What such an endpoint answers.
+fn connection(
+    come_first: bool,
+    mut answer: impl FnMut(&[u8]) -> Vec<Vec<u8>>,
+) -> impl FnMut(&Message<'_>, &mut Vec<u8>) {
+    move |request, answers| {
         let mut behind = Vec::new();
         scripted_endpoint::original(request, &mut behind);
         let (sktid, clock) = (SKTID, scripted_endpoint::CLOCK);
@@ -105,7 +113,7 @@ fn connected_with_news(
             _ => {}
         }
         answers.extend(behind);
-    })
+    }
 }
 
 /// What a server answers, in three pieces.
@@ -184,5 +192,31 @@ fn a_server_that_no_connection_comes_to_is_given_up_in_its_time_and_said_to_be_t
         }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("nobody is there"),
+    }
+}
+
+#[test]
+fn an_endpoint_that_answers_nothing_more_is_given_up_in_the_time_of_the_handshake() {
+    let patience = Duration::from_secs(1);
+    for (answered, unanswered) in [(0, "NSEND"), (1, "NSEND"), (2, "NCLOSE")] {
+        let (_, mut tls) = server(false);
+        let mut serve = connection(false, move |data| served(&mut tls, data));
+        let mut count = 0;
+        let session = scripted_endpoint::start(move |request, answers| {
+            count += usize::from(matches!(request, Message::Nsend { .. } | Message::Nclose { .. }));
+            if count <= answered {
+                serve(request, answers);
+            }
+        });
+        let mut client = Client::new(session, patience * 10).unwrap();
+        let server = Server { address: address(), name: NAME.to_owned() };
+        match server.greet(&mut client, patience) {
+            Err(MletError::Client(ClientError::Silence { awaited, waited })) => {
+                assert!(awaited.to_string().contains(unanswered), "{awaited}");
+                assert!(waited <= patience * 5, "{waited:?} for {awaited}");
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it answers {answered}"),
+        }
     }
 }
