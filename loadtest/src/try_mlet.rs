@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use command_line::units::time_limit;
-use engine::sys::limits;
+use engine::sys::{limits, parent};
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -169,13 +169,16 @@ fn try_run(options: &Options) -> Result<u8, TryError> {
         let home = Home::create(options.endpoints, false, hosts.surroundings())?;
         let (leave, leaving) = watch::channel(false);
         let mut endpoints = come(&home, &hosts, &leaving)?;
-        let mut child = Command::new(&pktxpmgr)
+        let mut command = Command::new(&pktxpmgr);
+        command
             .args(arguments(options, &home)?)
             .kill_on_drop(true)
             .stdin(Stdio::null())
             // A Ctrl-C is for us alone, who pass it on.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        // Its supervisor, which stays, ends the mlets.
+        parent::end_with_parent(command.as_std_mut());
+        let mut child = command.spawn()?;
         let watched = match interrupts.unless(wait_for(&mut child, &mut endpoints)).await {
             Ok(watched) => watched,
             Err(interrupt) => {

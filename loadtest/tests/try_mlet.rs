@@ -176,6 +176,18 @@ fn a_mlet_that_stays_is_ended_by_force_at_the_second_interrupt() {
 }
 
 #[test]
+fn a_try_that_is_killed_leaves_no_process_behind() {
+    let folder = folder("try-sigkill");
+    let script = "trap '' TERM; echo up; /bin/sleep 20; echo stayed";
+    let mut running = Running::start(&folder, &[], script);
+    running.child.kill().unwrap();
+    // The end of the output is that of the last process that holds it.
+    let ended = running.ends();
+    assert_eq!((ended.code, &*ended.stdout), (None, ""), "{}", ended.stderr);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn a_mlet_is_ended_when_its_time_is_over() {
     let words = ["--mlet-timeout", "1s", "/bin/sh", "-c", "exec sleep 1000"];
     let tried = try_mlet("late", &words);

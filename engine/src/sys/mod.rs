@@ -12,6 +12,7 @@ mod mlet_owner;
 pub mod mlet_processes;
 mod packet;
 mod packet_queue;
+pub mod parent;
 pub mod pipes;
 pub(crate) mod record_files;
 pub mod recorder;

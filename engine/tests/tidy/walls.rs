@@ -185,7 +185,13 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
             ("sys/supervisor/to_recorder.rs", "a pause until the recorder takes what is left"),
         ],
     ),
-    ("std::process", &[("sys/supervisor/process.rs", "reads how a mlet ended")]),
+    (
+        "std::process",
+        &[
+            ("sys/parent.rs", "for programs that start the manager: a child that ends with them"),
+            ("sys/supervisor/process.rs", "reads how a mlet ended"),
+        ],
+    ),
     ("std::env", &[]),
     (
         "std::net::Tcp",
