@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use monitors::{Check, Compiled, Limits, Monitors, Objection, Persistent, Surroundings, Verdict};
-use packetlab::message::{Family, HEADER_LEN, Message, Open, Packet};
+use packetlab::message::{Family, HEADER_LEN, Message, Open, Packet, Protocol, Socket};
 use packetlab::program::Program;
 use packetlab::time::Ticks;
 
@@ -50,6 +51,15 @@ fn made(example: &str) -> Program {
     made_of(&examples.join(example).with_extension("rs"))
 }
 
+fn made_of_text(name: &str, text: &str) -> Program {
+    let name = format!("pktfleet-{name}-{}.rs", std::process::id());
+    let source = std::env::temp_dir().join(name);
+    std::fs::write(&source, text).unwrap();
+    let program = made_of(&source);
+    std::fs::remove_file(source).unwrap();
+    program
+}
+
 fn made_of(source: &Path) -> Program {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/build");
     let name = source.file_stem().unwrap().display();
@@ -75,11 +85,22 @@ fn said(example: &str, messages: &[(u64, Message<'_>)]) -> Vec<u16> {
     codes
 }
 
-/// The text with which the session of one begins that goes on with what was kept last, and what it says to messages.
+/// The text with which the session of one begins that goes on with what was kept last, and what it says to messages, of which
+/// those are carried out that it allows.
 fn session(
     program: &Program,
     endpoint: &Arc<Endpoint>,
     messages: &[(u64, Message<'_>)],
+) -> (String, Vec<u16>) {
+    session_with_answers(program, endpoint, messages, |_| 0)
+}
+
+/// The same; what it allows is answered with this status of the message of that number.
+fn session_with_answers(
+    program: &Program,
+    endpoint: &Arc<Endpoint>,
+    messages: &[(u64, Message<'_>)],
+    status: impl Fn(usize) -> u16,
 ) -> (String, Vec<u16>) {
     let kept = endpoint.kept.lock().unwrap().last().copied().unwrap_or([0; 256]);
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
@@ -98,13 +119,17 @@ fn session(
             .unwrap();
         let texts = monitors.initialize().await.unwrap().concat();
         let mut codes = Vec::new();
-        for (second, message) in messages {
+        for (number, (second, message)) in messages.iter().enumerate() {
             endpoint.second.store(*second, SeqCst);
             let mut encoded = Vec::new();
             message.encode(&mut encoded).unwrap();
             let check = Check::new(message.message_type(), encoded, HEADER_LEN).unwrap();
-            codes.push(match monitors.check(check).await.unwrap().0 {
-                Verdict::Pass => 0,
+            let (verdict, check) = monitors.check(check).await.unwrap();
+            codes.push(match verdict {
+                Verdict::Pass => {
+                    monitors.tell(check, status(number)).await.unwrap();
+                    0
+                }
                 Verdict::Objection { objection: Objection::Code(code), .. } => code,
                 other @ Verdict::Objection { .. } => panic!("{other:?}"),
             });
@@ -211,6 +236,107 @@ fn what_a_monitor_of_the_guest_crate_counts_outlives_its_session() {
     assert_eq!(session(&limit, &endpoint, &[packet]), ("0 packets left".to_owned(), vec![5]));
 }
 
+#[test]
+#[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
+fn a_monitor_of_the_guest_crate_knows_what_became_of_what_it_allowed() {
+    let ipv4: SocketAddr = "0.0.0.0:0".parse().unwrap();
+    let udp = |sktid| {
+        (0, Message::Nopen { sktid, receive_buffer_len: 1, open: Open::Udp { local: ipv4 } })
+    };
+    let ipv6 = Open::Udp { local: "[::]:0".parse().unwrap() };
+    let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
+    let capture =
+        |end: u64| (7, Message::Ncap { socket, end: Ticks(end * 1_000_000_000), filter: &[0] });
+    let close = (0, Message::Nclose { sktid: 3 });
+    let messages = [
+        // A number that is in use is open once.
+        vec![udp(1), udp(1), udp(2), udp(3), udp(4), udp(5)],
+        // So is one that was not closed.
+        vec![close.clone(), udp(5), close, udp(5), udp(6)],
+        vec![open(ipv6), capture(67), capture(68)],
+    ];
+    let failed = |number| if [1, 6].contains(&number) { 0x32 } else { 0 };
+    let few = made("few_sockets");
+    let (_, codes) = session_with_answers(&few, &Arc::default(), &messages.concat(), failed);
+    let expected = [vec![0, 0, 0, 0, 0, 6], vec![0, 6, 0, 0, 6], vec![7, 0, 8]];
+    assert_eq!(codes, expected.concat());
+}
+
+/// Refuses with what it was asked and told.
+const ARGUMENTS: &str = r#"
+#![no_std]
+use monitor_guest::{monitor, outcomes, Capture, Monitor, Open, Outcomes, Packet, Verdict, ALLOW};
+struct Arguments { told: u16 }
+impl Monitor for Arguments {
+    fn open(&mut self, open: &Open) -> Verdict {
+        if open.buffer_len == 1 { ALLOW } else { Verdict::refuse(open.buffer_len as u16 + u16::from(open.family)) }
+    }
+    fn close(&mut self, sktid: u8) -> Verdict {
+        if sktid == 1 { ALLOW } else { Verdict::refuse(self.told) }
+    }
+    fn send(&mut self, packet: &Packet) -> Verdict {
+        if packet.family == 4 { ALLOW } else { Verdict::refuse(packet.tag) }
+    }
+    fn received(&mut self, packet: &Packet) -> Verdict {
+        Verdict::refuse(u16::from(packet.family) * 0x100 + packet.tag)
+    }
+    fn capture(&mut self, capture: &Capture) -> Verdict {
+        if capture.family == 4 { ALLOW } else { Verdict::refuse(u16::from(capture.sktid)) }
+    }
+}
+impl Outcomes for Arguments {
+    fn opened(&mut self, open: &Open, status: u16) {
+        self.told = status + open.remote.port;
+    }
+    fn closed(&mut self, sktid: u8, status: u16) {
+        self.told = status + u16::from(sktid);
+    }
+    fn sent(&mut self, packet: &Packet, status: u16) {
+        self.told = if packet.begins_with(b"x") { status + packet.tag } else { 1 };
+    }
+    fn capturing(&mut self, capture: &Capture, status: u16) {
+        self.told = status + (capture.end / 1_000_000_000) as u16;
+    }
+}
+monitor!(Arguments { told: 0 }, Arguments);
+outcomes!();
+"#;
+
+#[test]
+#[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
+fn every_argument_and_every_result_reaches_a_monitor_of_the_guest_crate() {
+    let ipv6 = Open::Udp { local: "[::]:0".parse().unwrap() };
+    let open_ipv6 = Message::Nopen { sktid: 1, receive_buffer_len: 0x300, open: ipv6 };
+    let capture = |family, sktid| {
+        let socket = Socket { sktid, family, protocol: Protocol::Raw };
+        (0, Message::Ncap { socket, end: Ticks(1_024_000_000_000), filter: &[0] })
+    };
+    let send = |remote: &str, tag| {
+        let packet = Packet::Udp { remote: remote.parse().unwrap(), data: b"x" };
+        (0, Message::Nsend { sktid: 1, time: Ticks(0), tag, packet })
+    };
+    let packet = Packet::Udp { remote: "[2001:db8::1]:1".parse().unwrap(), data: b"x" };
+    let received = (0, Message::Ndata { sktid: 1, time: Ticks(0), packet });
+    let (close, told) = ((0, Message::Nclose { sktid: 1 }), (0, Message::Nclose { sktid: 2 }));
+    let messages = [
+        [(0, open_ipv6), send("[2001:db8::1]:1", 0x1234), received, capture(Family::Ipv6, 9)],
+        [to("192.0.2.1:80"), told.clone(), close, told.clone()],
+        [send("192.0.2.1:1", 0x500), told.clone(), capture(Family::Ipv4, 1), told],
+    ];
+    let (_, codes) = session_with_answers(
+        &made_of_text("arguments", ARGUMENTS),
+        &Arc::default(),
+        &messages.concat(),
+        |_| 0x33,
+    );
+    let expected = [
+        [0x306, 0x1234, 0x600, 9],
+        [0, 0x33 + 80, 0, 0x33 + 1],
+        [0, 0x33 + 0x500, 0, 0x33 + 1_024],
+    ];
+    assert_eq!(codes, expected.concat());
+}
+
 const ASKS: &str = r#"
 #![no_std]
 use core::fmt::Write;
@@ -234,10 +360,7 @@ monitor!(Asks, Asks);
 #[test]
 #[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
 fn what_the_guest_crate_asks_of_an_endpoint_is_answered() {
-    let source = std::env::temp_dir().join(format!("pktfleet-asks-{}.rs", std::process::id()));
-    std::fs::write(&source, ASKS).unwrap();
-    let (asks, endpoint) = (made_of(&source), Arc::<Endpoint>::default());
-    std::fs::remove_file(source).unwrap();
+    let (asks, endpoint) = (made_of_text("asks", ASKS), Arc::<Endpoint>::default());
     let (text, _) = session(&asks, &endpoint, &[]);
     assert!(text.starts_with("true true truexxx") && text.len() == 0x1_0000, "{}", text.len());
     assert_eq!(*endpoint.said.lock().unwrap(), ["x".repeat(200)]);

@@ -16,8 +16,8 @@
 //! monitor!(NoRaw, NoRaw);
 //! ```
 //!
-//! What is not asked about by a monitor of its own is allowed. The monitor lives as long as a session, and its state
-//! with it; [`kept`] bytes outlive it.
+//! What is not asked about by a monitor of its own is allowed, and with [`outcomes`] it is told what became of that. The
+//! monitor lives as long as a session, and its state with it; [`kept`] bytes outlive it.
 //!
 //! Not here: the endpoint's side, which is the crate `monitors`.
 //!
@@ -57,10 +57,12 @@ impl Verdict {
             code => Self(code as i32),
         }
     }
+}
 
-    /// As the endpoint reads it.
-    pub fn number(self) -> i32 {
-        self.0
+/// As the endpoint reads it.
+impl From<Verdict> for i32 {
+    fn from(verdict: Verdict) -> Self {
+        verdict.0
     }
 }
 
@@ -92,8 +94,12 @@ impl Address<'_> {
 pub struct Open<'a> {
     /// The experimenter's number for it.
     pub sktid: u8,
+    /// 4 or 6.
+    pub family: u8,
     /// 0 for raw, 6 for TCP, 17 for UDP.
     pub protocol: u8,
+    /// So many bytes of what is received may wait there.
+    pub buffer_len: u32,
     /// Where it is bound.
     pub local: Address<'a>,
     /// Where a TCP connection is made to.
@@ -104,8 +110,12 @@ pub struct Open<'a> {
 pub struct Packet<'a> {
     /// The experimenter's number of the socket.
     pub sktid: u8,
+    /// 4 or 6.
+    pub family: u8,
     /// 0 for raw, 6 for TCP, 17 for UDP.
     pub protocol: u8,
+    /// By which the experimenter knows what is to be sent; 0 of what was received.
+    pub tag: u16,
     /// What is to be sent leaves then, or at once if that is past, by the endpoint's [`clock`]; a stream's data not before
     /// what it was to send before. What was received came then.
     pub time: u64,
@@ -117,8 +127,11 @@ pub struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// As the endpoint names its parts.
-    pub fn new(sktid: u32, protocol: u32, time: u64, remote: Address<'a>, len: u32) -> Self {
-        Self { sktid: sktid as u8, protocol: protocol as u8, time, remote, len }
+    pub fn new(
+        [sktid, family, protocol]: [u32; 3], time: u64, tag: u32, remote: Address<'a>, len: u32,
+    ) -> Self {
+        let (sktid, family, protocol) = (sktid as u8, family as u8, protocol as u8);
+        Self { sktid, family, protocol, tag: tag as u16, time, remote, len }
     }
 
     /// The data from there on; zeros behind its end.
@@ -135,6 +148,16 @@ impl<'a> Packet<'a> {
                 byte[0] == *expected
             })
     }
+}
+
+/// A raw socket is to receive what a filter wants; [`read`] reads the filter from 0 on, its type first.
+pub struct Capture {
+    /// The experimenter's number of the socket.
+    pub sktid: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// It ends then, by the endpoint's [`clock`].
+    pub end: u64,
 }
 
 /// What a monitor says at the beginning of its session: the manager logs it. At most 65,536 bytes; the rest is cut off.
@@ -189,9 +212,22 @@ pub trait Monitor {
         ALLOW
     }
     /// NCAP.
-    fn capture(&mut self, _sktid: u8) -> Verdict {
+    fn capture(&mut self, _: &Capture) -> Verdict {
         ALLOW
     }
+}
+
+/// What a monitor is told once the endpoint has decided about what all monitors have allowed, if [`outcomes`] stands behind
+/// [`monitor`]. `status` is what the experimenter is answered, 0 if it is carried out (`spec/protocol.md` names the others).
+pub trait Outcomes {
+    /// Of NOPEN: 0 says that the socket is open, and not that a connection stands.
+    fn opened(&mut self, _: &Open<'_>, _status: u16) {}
+    /// Of NCLOSE.
+    fn closed(&mut self, _sktid: u8, _status: u16) {}
+    /// Of NSEND: 0 says that it is to leave in its time, and not that it has left.
+    fn sent(&mut self, _: &Packet<'_>, _status: u16) {}
+    /// Of NCAP.
+    fn capturing(&mut self, _: &Capture, _status: u16) {}
 }
 
 /// The endpoint's clock, in nanoseconds since 1970.
@@ -291,65 +327,103 @@ macro_rules! monitor {
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
-        pub unsafe extern "C" fn check_pktlab_message_nopen(
-            sktid: u32, _family: u32, protocol: u32, _buffer_len: u32,
-            local_len: u32, local_port_len: u32, remote_len: u32, remote_port_len: u32,
-            local: *const u8, local_port: *const u8, remote: *const u8, remote_port: *const u8,
+        pub unsafe extern "C" fn check_pktlab_message_ndata(
+            sktid: u32, family: u32, protocol: u32, time: u64,
+            ip_len: u32, ip: *const u8, port_len: u32, port: *const u8, len: u32,
             persistent: *mut u8, _persistent_len: u32,
         ) -> i32 {
+            $crate::keep_at(persistent);
+            let remote = $crate::Address::at(ip, ip_len, port, port_len);
+            let packet = $crate::Packet::new([sktid, family, protocol], time, 0, remote, len);
+            $crate::Monitor::received(&mut MONITOR, &packet).into()
+        }
+
+        $crate::of_requests! {
+            Monitor() -> i32;
+            check_pktlab_message_nopen open;
+            check_pktlab_message_nclose close;
+            check_pktlab_message_nsend send;
+            check_pktlab_message_ncap capture;
+        }
+    };
+}
+
+/// Has the monitor told of [`Outcomes`], each of which is one more call.
+#[macro_export]
+macro_rules! outcomes {
+    () => {
+        $crate::of_requests! {
+            Outcomes(status) -> ();
+            pktlab_message_nopen_result opened;
+            pktlab_message_nclose_result closed;
+            pktlab_message_nsend_result sent;
+            pktlab_message_ncap_result capturing;
+        }
+    };
+}
+
+/// The functions that are asked about requests, and those that are told of them, which have one argument more.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! of_requests {
+    (
+        $of:ident($($status:ident)?) -> $answer:ty;
+        $nopen:ident $open:ident;
+        $nclose:ident $close:ident;
+        $nsend:ident $send:ident;
+        $ncap:ident $capture:ident;
+    ) => {
+        // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
+        #[no_mangle]
+        pub unsafe extern "C" fn $nopen(
+            sktid: u32, family: u32, protocol: u32, buffer_len: u32,
+            local_len: u32, local_port_len: u32, remote_len: u32, remote_port_len: u32,
+            local: *const u8, local_port: *const u8, remote: *const u8, remote_port: *const u8,
+            persistent: *mut u8, _persistent_len: u32, $($status: u32)?
+        ) -> $answer {
             $crate::keep_at(persistent);
             let open = $crate::Open {
                 sktid: sktid as u8,
+                family: family as u8,
                 protocol: protocol as u8,
+                buffer_len,
                 local: $crate::Address::at(local, local_len, local_port, local_port_len),
                 remote: $crate::Address::at(remote, remote_len, remote_port, remote_port_len),
             };
-            $crate::Monitor::open(&mut MONITOR, &open).number()
+            $crate::$of::$open(&mut MONITOR, &open $(, $status as u16)?).into()
         }
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
-        pub unsafe extern "C" fn check_pktlab_message_nclose(
-            sktid: u32, persistent: *mut u8, _persistent_len: u32,
-        ) -> i32 {
+        pub unsafe extern "C" fn $nclose(
+            sktid: u32, persistent: *mut u8, _persistent_len: u32, $($status: u32)?
+        ) -> $answer {
             $crate::keep_at(persistent);
-            $crate::Monitor::close(&mut MONITOR, sktid as u8).number()
+            $crate::$of::$close(&mut MONITOR, sktid as u8 $(, $status as u16)?).into()
         }
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
-        pub unsafe extern "C" fn check_pktlab_message_nsend(
-            sktid: u32, _family: u32, protocol: u32, time: u64, _tag: u32,
+        pub unsafe extern "C" fn $nsend(
+            sktid: u32, family: u32, protocol: u32, time: u64, tag: u32,
             ip_len: u32, ip: *const u8, port_len: u32, port: *const u8, len: u32,
-            persistent: *mut u8, _persistent_len: u32,
-        ) -> i32 {
+            persistent: *mut u8, _persistent_len: u32, $($status: u32)?
+        ) -> $answer {
             $crate::keep_at(persistent);
             let remote = $crate::Address::at(ip, ip_len, port, port_len);
-            let packet = $crate::Packet::new(sktid, protocol, time, remote, len);
-            $crate::Monitor::send(&mut MONITOR, &packet).number()
+            let packet = $crate::Packet::new([sktid, family, protocol], time, tag, remote, len);
+            $crate::$of::$send(&mut MONITOR, &packet $(, $status as u16)?).into()
         }
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
-        pub unsafe extern "C" fn check_pktlab_message_ndata(
-            sktid: u32, _family: u32, protocol: u32, time: u64,
-            ip_len: u32, ip: *const u8, port_len: u32, port: *const u8, len: u32,
-            persistent: *mut u8, _persistent_len: u32,
-        ) -> i32 {
+        pub unsafe extern "C" fn $ncap(
+            sktid: u32, family: u32, _protocol: u32, end: u64,
+            persistent: *mut u8, _persistent_len: u32, $($status: u32)?
+        ) -> $answer {
             $crate::keep_at(persistent);
-            let remote = $crate::Address::at(ip, ip_len, port, port_len);
-            let packet = $crate::Packet::new(sktid, protocol, time, remote, len);
-            $crate::Monitor::received(&mut MONITOR, &packet).number()
-        }
-
-        // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
-        #[no_mangle]
-        pub unsafe extern "C" fn check_pktlab_message_ncap(
-            sktid: u32, _family: u32, _protocol: u32, _time: u64,
-            persistent: *mut u8, _persistent_len: u32,
-        ) -> i32 {
-            $crate::keep_at(persistent);
-            $crate::Monitor::capture(&mut MONITOR, sktid as u8).number()
+            let capture = $crate::Capture { sktid: sktid as u8, family: family as u8, end };
+            $crate::$of::$capture(&mut MONITOR, &capture $(, $status as u16)?).into()
         }
     };
 }
