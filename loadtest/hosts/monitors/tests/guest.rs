@@ -62,8 +62,10 @@ fn made_of_text(name: &str, text: &str) -> Program {
 
 fn made_of(source: &Path) -> Program {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/build");
-    let name = source.file_stem().unwrap().display();
-    let out = std::env::temp_dir().join(format!("pktfleet-guest-{}-{name}", std::process::id()));
+    // Several tests make the same example.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("pktfleet-guest-{}-{}", std::process::id(), COUNT.fetch_add(1, SeqCst));
+    let out = std::env::temp_dir().join(name);
     let made = Command::new(build)
         .arg(source)
         .arg(&out)
@@ -194,6 +196,22 @@ fn the_monitors_of_the_guest_crate_allow_what_they_say() {
     let rate = [vec![datagram(7, "192.0.2.9:1"); 101], vec![datagram(8, "192.0.2.9:1"); 100]];
     let expected = [vec![0; 100], vec![3], vec![0; 100]].concat();
     assert_eq!(said("packets_per_second", &rate.concat()), expected);
+}
+
+/// Other tests and the fuzz target `monitor` begin with them, where there is no such compiler.
+#[test]
+#[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
+fn the_seeds_of_fuzzing_are_what_the_compiler_makes_of_the_examples_today() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../engine/fuzz/seeds/monitor");
+    let mut count = 0;
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        let seed = seed.unwrap().path();
+        let kept = Program::from_wasm(&std::fs::read(&seed).unwrap()).unwrap();
+        let is_it = kept == made(seed.file_name().unwrap().to_str().unwrap());
+        assert!(is_it, "make it anew with monitors/guest/build: {}", seed.display());
+        count += 1;
+    }
+    assert_eq!(count, 3);
 }
 
 /// NSEND names when a packet is to leave (spec/protocol.md 1.4).
