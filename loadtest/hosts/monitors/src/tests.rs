@@ -24,22 +24,8 @@ use crate::{
 const PATIENT: Limits = Limits { call: Duration::from_secs(60), memory_len_max: 1 << 20 };
 const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
-/// What every monitor of these tests has: memory, and an allocator that frees what was allocated last.
-const ALLOCATOR: &str = r#"
-  (global $next (mut i32) (i32.const 1024))
-  (func (export "malloc") (param $len i32) (result i32) (local $place i32)
-    (local.set $place (global.get $next))
-    (global.set $next (i32.and (i32.add (i32.add (local.get $place) (local.get $len)) (i32.const 15)) (i32.const -16)))
-    (block $fits (loop $grow
-      (br_if $fits (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
-      (br_if $grow (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))
-      (global.set $next (local.get $place))
-      (return (i32.const 0))))
-    (local.get $place))
-  (func (export "free") (param $place i32)
-    (if (i32.lt_u (local.get $place) (global.get $next)) (then (global.set $next (local.get $place)))))
-"#;
-/// What it may import.
+const PASS_ALL: &str = include_str!("../wat/pass_all.wat");
+/// What a monitor may import.
 const IMPORTS: &str = r#"
   (import "monitor" "memory" (memory 1))
   (import "env" "read_vmem_region" (func $read (param i32 i32 i32) (result i32)))
@@ -96,9 +82,16 @@ impl Surroundings for Endpoint {
     }
 }
 
+/// What every monitor of these tests has: an allocator that frees what was allocated last.
+fn allocator() -> &'static str {
+    let begin = PASS_ALL.find("(global $next").unwrap();
+    let end = PASS_ALL.find(r#"(func (export "check_"#).unwrap();
+    &PASS_ALL[begin..end]
+}
+
 /// A module with an allocator and these functions.
 fn module(functions: &str) -> String {
-    format!("(module {IMPORTS} {ALLOCATOR} {functions})")
+    format!("(module {IMPORTS} {} {functions})", allocator())
 }
 
 /// One that judges NSEND by these instructions.

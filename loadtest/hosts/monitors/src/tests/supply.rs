@@ -11,7 +11,7 @@ async fn refused(text: &str) -> Unusable {
 #[test]
 fn a_module_that_cannot_be_a_monitor_is_refused_with_its_reason() {
     run(async {
-        let with_memory = |memory: &str| format!("(module {memory} {ALLOCATOR})");
+        let with_memory = |memory: &str| format!("(module {memory} {})", allocator());
         let own = with_memory("(memory 1)");
         assert_eq!(refused(&own).await, Unusable::Unfit(Unfit::NoMemory));
         assert_eq!(
