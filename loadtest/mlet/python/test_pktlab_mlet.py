@@ -16,13 +16,13 @@ import unittest
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple, Type
 
 import pktlab_mlet
 from pktlab_mlet import (
-    ConnectionFailed, ConnectionRefused, ConnectionReset, ConnectionTimedOut, Denied, MletError, NoResults, NotSent,
-    Refused, RefusedOrReset, Sent, Session, SessionOver, Silence, TooMuchKept, Unreachable, Unread, ebpf, resolve,
-    results, sessions, to_rows,
+    ConnectionFailed, ConnectionRefused, ConnectionReset, ConnectionTimedOut, Denied, EndpointLeft, MletError, NoResults,
+    NotSent, Refused, RefusedOrReset, Sent, Session, SessionOver, Silence, Suspended, TooMuchKept, Unreachable, Unread,
+    ebpf, resolve, results, sessions, to_rows,
 )  # fmt: skip
 from pktlab_mlet.kept import Kept, Place
 from pktlab_mlet.messages import Notification
@@ -363,7 +363,7 @@ class BlockedTest(unittest.TestCase):
 
     def test_a_look_up_whose_answer_a_monitor_blocked_is_denied(self) -> None:
         endpoint, _far = session(OK + OK + self.block(17))
-        self.denied(lambda: endpoint.look_up("a.example", "192.0.2.53"), "socket 0, UDP on 0.0.0.0:0")
+        self.denied(lambda: endpoint.look_up("a.example", "192.0.2.53"), "192.0.2.53:53 on a.example")
 
 
 class KeptTest(unittest.TestCase):
@@ -516,8 +516,9 @@ class ConnectTest(unittest.TestCase):
     late = b""
     """What is said before the next answer to anything but a look."""
 
-    def connect(self, look: Callable[[], bytes], timeout: float = 30.0) -> Session:
+    def connect(self, look: Callable[[], bytes], timeout: float = 30.0, deadline: float = 300.0) -> Session:
         endpoint, far = session(b"", timeout)
+        endpoint.end_by(deadline)
 
         def serve() -> None:
             come = b""
@@ -589,6 +590,30 @@ class ConnectTest(unittest.TestCase):
         looks = [self.state(1), self.state(1) + established(0)]
         endpoint = self.connect(lambda: looks.pop(0))
         endpoint.write_memory(0, b"x")
+
+    def test_a_connection_or_look_up_that_the_sessions_end_cuts_off_was_awaited_since_it_began(self) -> None:
+        def over(kind: Type[MletError], begun: Callable[[], object], told: str) -> None:
+            with self.assertRaisesRegex(kind, rf"{told} had been awaited for \d\.\d\d\d s\Z"):
+                begun()
+
+        def connect() -> object:
+            return endpoint.connect("192.0.2.7", 80)
+
+        with self.assertRaises(SessionOver) as late:
+            self.connect(lambda: self.state(1), deadline=1.2)
+        self.assertEqual(late.exception.awaited, "the connection to 192.0.2.7:80")
+        self.assertGreater(late.exception.waited, 1.0)
+        endpoint = self.endpoint
+        over(SessionOver, connect, "passed when the connection to 192.0.2.7:80")
+        endpoint, far = session(OPENED)
+        far.shutdown(socket.SHUT_WR)
+        over(EndpointLeft, connect, "left; the connection to 192.0.2.7:80")
+        endpoint, _far = session(OPENED + message(0x68, b""))
+        over(Suspended, connect, "; the connection to 192.0.2.7:80")
+        endpoint, _far = session(OK + OK)
+        endpoint.end_by(0.05)
+        told = "passed when the answer of 192.0.2.53:53 on a.example"
+        over(SessionOver, lambda: endpoint.look_up("a.example", "192.0.2.53", 30), told)
 
     def test_a_look_that_is_answered_too_late_shifts_no_answer(self) -> None:
         def look() -> bytes:

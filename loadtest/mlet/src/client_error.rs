@@ -249,6 +249,17 @@ impl ClientError {
         }
     }
 
+    /// The same, where what was awaited is made of several requests: what that is, and for how long it was awaited.
+    pub(crate) fn awaiting(self, what: impl FnOnce() -> String, waited: Duration) -> Self {
+        match self {
+            Self::SessionOver { .. } => Self::SessionOver { awaited: what(), waited },
+            Self::EndpointLeft(_) => Self::EndpointLeft(Awaited { what: what(), waited }),
+            Self::Suspended(_) => Self::Suspended(Awaited { what: what(), waited }),
+            Self::TooMuchKept(_) => Self::TooMuchKept(Awaited { what: what(), waited }),
+            other => other,
+        }
+    }
+
     /// The endpoint has a socket of this number already.
     pub(crate) fn is_sktid_in_use(&self) -> bool {
         matches!(self, Self::Refused { request: MessageType::NOPEN, outcome, .. }

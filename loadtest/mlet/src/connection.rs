@@ -72,7 +72,24 @@ impl Talk {
     ) -> Result<Connection, ClientError> {
         let timeout = timeout.unwrap_or_else(|| self.silence_max());
         let begun = self.now();
-        let deadline = after(begun, timeout);
+        let within = (after(begun, timeout), timeout);
+        let made = self.make_connection(sktid, remote, receive_buffer_len, within).await;
+        let waited = self.now().saturating_duration_since(begun);
+        match made {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(end)) => Err(ClientError::NotConnected { remote, end, waited }),
+            Err(error) => Err(error.awaiting(|| format!("the connection to {remote}"), waited)),
+        }
+    }
+
+    /// The same, by a deadline, which is after the timeout.
+    async fn make_connection(
+        &self,
+        sktid: u8,
+        remote: SocketAddr,
+        receive_buffer_len: u32,
+        (deadline, timeout): (Instant, Duration),
+    ) -> Result<Result<Connection, ConnectionEnd>, ClientError> {
         self.room(Some(deadline)).await?;
         let local = SocketAddr::new(unspecified(remote.ip()), 0);
         let open = Open::TcpConnect { local, remote };
@@ -81,21 +98,22 @@ impl Talk {
         let before = self.put(&look)?;
         let opened = self.put(&Message::Nopen { sktid, receive_buffer_len, open })?;
         let after = self.put(&look)?;
-        let mut claim = Claim::new(&self, sktid, &opened);
+        let mut claim = Claim::new(self, sktid, &opened);
         let began = clock_of(&before, &self.answer(&before, Some(deadline)).await?)?;
         claim.opened(opened.check(&self.answer(&opened, Some(deadline)).await?))?;
         let began_by = clock_of(&after, &self.answer(&after, Some(deadline)).await?)?;
-        match self.connected(sktid, remote, deadline, timeout).await? {
-            Ok((established, told)) => {
-                claim.is_open = false;
-                let asked = opened.at();
-                Ok(Connection { sktid, remote, began, began_by, established, asked, told })
-            }
-            Err(end) => {
-                let waited = self.now().saturating_duration_since(begun);
-                Err(ClientError::NotConnected { remote, end, waited })
-            }
-        }
+        let connected = self.connected(sktid, remote, deadline, timeout).await?;
+        claim.is_open = connected.is_err();
+        let asked = opened.at();
+        Ok(connected.map(|(established, told)| Connection {
+            sktid,
+            remote,
+            began,
+            began_by,
+            established,
+            asked,
+            told,
+        }))
     }
 
     /// Waits until a connection stands, at what time of the endpoint's clock and of ours, or until it is known that it

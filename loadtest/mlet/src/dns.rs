@@ -53,6 +53,27 @@ impl Talk {
         server: SocketAddr,
         timeout: Duration,
     ) -> Result<LookUp, ClientError> {
+        let begun = self.now();
+        let looked_up = self.answer_of(sktid, name, server, timeout).await;
+        let waited = self.now().saturating_duration_since(begun);
+        let asked = || format!("{server} on {name}");
+        looked_up.map_err(|error| match error {
+            // The socket's own address says nothing.
+            ClientError::Blocked { monitor_errid, .. } => {
+                ClientError::Blocked { target: asked(), monitor_errid }
+            }
+            ClientError::NotSent { status, .. } => ClientError::NotSent { target: asked(), status },
+            error => error.awaiting(|| format!("the answer of {}", asked()), waited),
+        })
+    }
+
+    async fn answer_of(
+        &self,
+        sktid: u8,
+        name: &str,
+        server: SocketAddr,
+        timeout: Duration,
+    ) -> Result<LookUp, ClientError> {
         let failed = |reason: String| ClientError::LookUp { name: name.to_owned(), server, reason };
         let [.., high, low] = random().to_be_bytes();
         let question = Question::new(name, Kind::A, [high, low]);

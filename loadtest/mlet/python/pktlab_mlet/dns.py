@@ -13,7 +13,7 @@ from .errors import MletError, Silence
 from .messages import UDP, Address, Received, host_port, told
 from .names import find
 from .operations import SocketOps
-from .talk import Talk
+from .talk import Talk, awaiting
 
 _SERVERS = 0x10020000
 """Where the endpoint's DNS servers are: two counts, and from 0x10 on the IPv4 ones."""
@@ -61,23 +61,27 @@ async def look_up(talk: Talk, name: str, server: Optional[Address], timeout: flo
     question = _question(name, random_bytes(2))
     if isinstance(question, str):
         raise LookUpFailed(f"{told(remote)} on {name!r}: this is {question}")
-    any_address = "::" if ":" in remote[0] else "0.0.0.0"
-    ops: SocketOps = await operations.listen(talk, (any_address, 0), UDP, 0x1000, deadline)
-    try:
-        tag = await ops.send(question, 0, None, remote, deadline)
-        while True:
-            try:
-                news: Received = await ops.receive(deadline - talk.monotonic())
-            except Silence:
-                raise Silence(f"the answer of {told(remote)} on {name}", timeout) from None
-            addresses = answer(news.data, question) if news.remote == remote else None
-            if isinstance(addresses, str):
-                raise LookUpFailed(f"{told(remote)} on {name}: {addresses}")
-            if addresses is not None:
-                sent = await ops.sent(tag, deadline - talk.monotonic())
-                return LookUp(name, remote, addresses, sent.time, news.time)
-    finally:
-        ops.abandon()
+    asked = f"{told(remote)} on {name}"
+    with awaiting(talk, f"the answer of {asked}"):
+        any_address = "::" if ":" in remote[0] else "0.0.0.0"
+        ops: SocketOps = await operations.listen(talk, (any_address, 0), UDP, 0x1000, deadline)
+        try:
+            tag = await ops.send(question, 0, None, remote, deadline)
+            # What comes of it says more than the socket's own address.
+            ops.name = asked
+            while True:
+                try:
+                    news: Received = await ops.receive(deadline - talk.monotonic())
+                except Silence:
+                    raise Silence(f"the answer of {asked}", timeout) from None
+                addresses = answer(news.data, question) if news.remote == remote else None
+                if isinstance(addresses, str):
+                    raise LookUpFailed(f"{asked}: {addresses}")
+                if addresses is not None:
+                    sent = await ops.sent(tag, deadline - talk.monotonic())
+                    return LookUp(name, remote, addresses, sent.time, news.time)
+        finally:
+            ops.abandon()
 
 
 async def _own_server(talk: Talk, deadline: float) -> Address:

@@ -15,7 +15,7 @@ from .messages import (
     encode_address, number, told,
 )  # fmt: skip
 from .kept import Place
-from .talk import Answer, Asked, Talk
+from .talk import Answer, Asked, Talk, awaiting
 
 _SOCKET_STATES = 0x20000002
 """Where the state of socket 0 is in memory; those of the others follow, 0x400 bytes apart."""
@@ -344,7 +344,8 @@ async def connect(
     # Taken before anything is waited for, so that nobody else chooses it.
     talk.open.add(ops.sktid)
     try:
-        await ops.connect(remote, deadline, buffer)
+        with awaiting(talk, f"the connection to {told(remote)}"):
+            await ops.connect(remote, deadline, buffer)
     except BaseException:
         talk.open.discard(ops.sktid)
         raise

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import contextmanager
 from typing import (
-    Callable, Coroutine, Deque, Dict, Generator, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union,
+    Callable, Coroutine, Deque, Dict, Generator, Iterator, NamedTuple, Optional, Set, Tuple, Type, TypeVar, Union,
 )  # fmt: skip
 
 from . import messages
@@ -91,6 +92,20 @@ class _Late(Exception):
         if isinstance(self.why, (EndpointLeft, Suspended, TooMuchKept)):
             return type(self.why)(f"{self.why}; {awaited} had been awaited for {self.waited:.3f} s")
         return type(self.why)(*self.why.args)
+
+
+@contextmanager
+def awaiting(talk: Talk, what: str) -> Iterator[None]:
+    """What is done within is made of several requests: errors say that it was awaited, and for how long."""
+    begun = talk.monotonic()
+    try:
+        yield
+    except MletError as error:
+        # Errors of waits are raised where these are caught.
+        late = error.__context__
+        if not isinstance(late, _Late) or late.why is Silence:
+            raise
+        raise _Late(talk.monotonic() - begun, late.why).error(what) from None
 
 
 class Talk:

@@ -32,6 +32,7 @@ fn client(messages: &[Message<'_>], leave: bool) -> (Client, UnixStream) {
 const OK: Message<'static> = Message::Result(Outcome::SUCCESS);
 /// What an endpoint answers whose clock stands at 7.
 const LOOK: Message<'static> = Message::Mdata { address: CLOCK, data: &[0, 0, 0, 0, 0, 0, 0, 7] };
+const LONG: Duration = Duration::from_secs(60);
 const CLOSE: Message<'static> = Message::Nclose { sktid: 1 };
 
 #[test]
@@ -251,6 +252,34 @@ fn a_connection_of_which_nothing_is_told_is_waited_for_as_long_as_the_longest_si
     let mut client = Client::new(connecting(&[1]), silence_max).unwrap();
     let end = connection_end(client.connect(1, REMOTE, 4096));
     assert_eq!(end, ConnectionEnd::Untold(silence_max));
+}
+
+#[test]
+fn a_connection_or_look_up_that_the_sessions_end_cuts_off_was_awaited_since_it_began() {
+    let is_told = |error: ClientError, expected: &str| {
+        let told = error.to_string();
+        assert!(told.starts_with(expected), "{told}");
+    };
+    let mut waiting = Client::new(connecting(&[1, 1]), LONG).unwrap();
+    waiting.set_session_deadline(Instant::now() + 2 * LOOK_INTERVAL + Duration::from_millis(200));
+    let over = waiting.connect(1, REMOTE, 4096).unwrap_err();
+    let when = "the session's deadline passed when ";
+    is_told(over, &format!("{when}the connection to 127.0.0.1:80 had been awaited for 1."));
+    let over = waiting.connect(1, REMOTE, 4096).unwrap_err();
+    is_told(over, &format!("{when}the connection to 127.0.0.1:80 had been awaited for 0."));
+    let server = "192.0.2.53:53".parse().unwrap();
+    let mut looking_up = Client::new(scripted_endpoint::start(original), LONG).unwrap();
+    looking_up.set_session_deadline(Instant::now() + Duration::from_millis(50));
+    let over = looking_up.look_up(1, "a.example", server, LONG).unwrap_err();
+    is_told(over, &format!("{when}the answer of 192.0.2.53:53 on a.example had been awaited for "));
+    let (mut left, _endpoint) = client(&[LOOK, OK, LOOK], true);
+    let over = left.connect(1, REMOTE, 4096).unwrap_err();
+    is_told(over, "the endpoint left; the connection to 127.0.0.1:80 had been awaited for ");
+    let (mut suspended, _endpoint) = client(&[LOOK, OK, LOOK, Message::Suspd], false);
+    let ClientError::Suspended(over) = suspended.connect(1, REMOTE, 4096).unwrap_err() else {
+        panic!("it is not suspended");
+    };
+    assert_eq!(over.what, "the connection to 127.0.0.1:80");
 }
 
 #[test]
