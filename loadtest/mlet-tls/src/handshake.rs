@@ -152,8 +152,7 @@ impl Server {
                     return Err(self.told("closed in the middle of the handshake"));
                 }
                 Message::Nblock { monitor_errid, .. } => {
-                    let blocked = format!("a monitor blocks it (code {monitor_errid})");
-                    return Err(MletError::Failed(blocked));
+                    return Err(MletError::blocked(monitor_errid));
                 }
                 _ => {}
             }

@@ -313,11 +313,11 @@ class BlockedTest(unittest.TestCase):
     def denied(self, receive: Callable[[], object], name: str) -> None:
         with self.assertRaises(Denied) as denied:
             receive()
-        told = f"{name}: what came: ECTLMONREJ (0x0012): a monitor rejected it (its code 55)"
+        told = f"{name}: a monitor blocked what came (its code 55)"
         self.assertEqual((str(denied.exception), denied.exception.word), (told, "denied"))
 
-    def block(self, protocol: int) -> bytes:
-        return message(0x64, struct.pack("!BBBHQ", 0, 4, protocol, 55, 0))
+    def block(self, protocol: int, code: int = 55) -> bytes:
+        return message(0x64, struct.pack("!BBBHQ", 0, 4, protocol, code, 0))
 
     def ended(self, code: int) -> bytes:
         return message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, code))
@@ -360,6 +360,13 @@ class BlockedTest(unittest.TestCase):
         udp = endpoint.udp()
         self.denied(udp.receive, "socket 0, UDP on 0.0.0.0:0")
         self.assertEqual(udp.receive().data, b"next")
+
+    def test_a_monitor_that_crashed_is_told_as_such(self) -> None:
+        endpoint, _far = session(OK + self.block(17, code=0))
+        with self.assertRaises(Denied) as denied:
+            endpoint.udp().receive()
+        told = "socket 0, UDP on 0.0.0.0:0: a monitor crashed at what came, which is blocked"
+        self.assertEqual((str(denied.exception), denied.exception.status), (told, 0x13))
 
     def test_a_look_up_whose_answer_a_monitor_blocked_is_denied(self) -> None:
         endpoint, _far = session(OK + OK + self.block(17))

@@ -88,7 +88,7 @@ pub enum ClientError {
     Blocked {
         /// Which socket.
         target: String,
-        /// The monitor's own code (NBLOCK).
+        /// The monitor's own code (NBLOCK); 0 if it crashed.
         monitor_errid: u16,
     },
     /// A packet did not leave the endpoint.
@@ -167,7 +167,7 @@ impl fmt::Display for ClientError {
             }
             Self::Broken { target, end } => write!(f, "{target}: the connection broke: {end}"),
             Self::Blocked { target, monitor_errid } => {
-                write!(f, "{target}: a monitor blocked what came (its code {monitor_errid})")
+                write!(f, "{target}: {}", block_told(*monitor_errid))
             }
             Self::NotSent { target, status } => {
                 write!(f, "{target}: a packet was not sent: {status}")
@@ -211,6 +211,14 @@ pub struct Awaited {
 impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "; {} had been awaited for {:.3} s", self.what, self.waited.as_secs_f64())
+    }
+}
+
+/// What the code of an NBLOCK says (spec/monitors.md 8).
+pub(crate) fn block_told(monitor_errid: u16) -> String {
+    match monitor_errid {
+        0 => "a monitor crashed at what came, which is blocked".to_owned(),
+        code => format!("a monitor blocked what came (its code {code})"),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 
-use crate::client_error::ClientError;
+use crate::client_error::{ClientError, block_told};
 
 /// Why a mlet gives up.
 #[derive(Debug)]
@@ -19,6 +19,14 @@ pub enum MletError {
     Io(io::Error),
     /// The measurement failed; why.
     Failed(String),
+}
+
+impl MletError {
+    /// A monitor has blocked something that the measurement needs; with the code of its NBLOCK.
+    #[must_use]
+    pub fn blocked(monitor_errid: u16) -> Self {
+        Self::Failed(block_told(monitor_errid))
+    }
 }
 
 impl fmt::Display for MletError {

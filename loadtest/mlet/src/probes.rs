@@ -155,7 +155,7 @@ fn take<P: Probes>(
             }
         }
         Message::Nblock { monitor_errid, .. } => {
-            return Err(MletError::Failed(format!("a monitor blocks it (code {monitor_errid})")));
+            return Err(MletError::blocked(monitor_errid));
         }
         _ => {}
     }

@@ -39,10 +39,13 @@ STATUSES: Dict[int, Tuple[str, str]] = {
 ECTLMONREJ = 0x0012
 """Status of what a monitor does not allow."""
 
+ECTLMONUKN = 0x0013
+"""Status of what a monitor crashed at."""
+
 ESKTINUSE = 0x0032
 """Status of what opens a socket whose number is in use."""
 
-DENIALS = (ECTLMONREJ, 0x0013, 0x0031, 0x0039, 0x003A)
+DENIALS = (ECTLMONREJ, ECTLMONUKN, 0x0031, 0x0039, 0x003A)
 """Statuses of what monitors, limits of certificates or the endpoint's system do not allow."""
 
 

@@ -85,7 +85,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Blocked:
-    """NBLOCK: a monitor of the endpoint's operator blocked something."""
+    """NBLOCK: a monitor of the endpoint's operator blocked something, with a code of its own, or crashed at it (`code` 0)."""
 
     sktid: int
     time: int

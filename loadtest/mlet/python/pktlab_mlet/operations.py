@@ -7,8 +7,8 @@ from typing import List, Optional, Union
 
 from . import messages
 from .errors import (
-    DENIALS, ECTLMONREJ, ESKTINUSE, UNKNOWN_REASON, ConnectionFailed, ConnectionReset, Denied, MletError, NotSent, Refused, Silence,
-    connection_failed,
+    DENIALS, ECTLMONREJ, ECTLMONUKN, ESKTINUSE, UNKNOWN_REASON, ConnectionFailed, ConnectionReset, Denied, MletError, NotSent,
+    Refused, Silence, connection_failed,
 )  # fmt: skip
 from .messages import (
     CLOCK, RAW, SOCKETS_MAX, TCP, UDP, Address, Blocked, Changed, Notification, Received, Sent, any_address,
@@ -185,7 +185,10 @@ class SocketOps:
         return news
 
     def _blocked(self, news: Blocked) -> Denied:
-        return Denied(f"{self.name}: what came", ECTLMONREJ, f" (its code {news.code})")
+        denied = Denied(self.name, ECTLMONREJ if news.code else ECTLMONUKN)
+        blocked = f"a monitor blocked what came (its code {news.code})"
+        denied.args = (f"{self.name}: {blocked if news.code else 'a monitor crashed at what came, which is blocked'}",)
+        return denied
 
     async def capture(self, program: bytes, until: int) -> None:
         request = self.head + number("NCAP: time", until, 8) + program

@@ -106,9 +106,7 @@ fn receive(client: &mut Client, server: SocketAddr, limit: u64) -> Result<u64, M
                 break;
             }
             Message::Nblock { monitor_errid, .. } => {
-                return Err(MletError::Failed(format!(
-                    "a monitor blocks it (code {monitor_errid})"
-                )));
+                return Err(MletError::blocked(monitor_errid));
             }
             _ => {}
         }
@@ -214,6 +212,6 @@ mod tests {
         });
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
         let error = receive(&mut client, remote, u64::MAX).unwrap_err().to_string();
-        assert_eq!(error, "a monitor blocks it (code 7)");
+        assert_eq!(error, "a monitor blocked what came (its code 7)");
     }
 }

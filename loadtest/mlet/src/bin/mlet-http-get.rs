@@ -102,9 +102,7 @@ fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
                 return check_closed(change).map(|()| answer);
             }
             Message::Nblock { monitor_errid, .. } => {
-                return Err(MletError::Failed(format!(
-                    "a monitor blocks it (code {monitor_errid})"
-                )));
+                return Err(MletError::blocked(monitor_errid));
             }
             _ => {}
         }

@@ -213,9 +213,7 @@ fn answer(
                 return Err(MletError::Failed("the server closed without an answer".to_owned()));
             }
             Message::Nblock { monitor_errid, .. } => {
-                return Err(MletError::Failed(format!(
-                    "a monitor blocks it (code {monitor_errid})"
-                )));
+                return Err(MletError::blocked(monitor_errid));
             }
             _ => {}
         }

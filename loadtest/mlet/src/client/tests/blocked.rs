@@ -10,8 +10,12 @@ fn opened(open: Open, told: &[Message<'_>]) -> (Client, UnixStream) {
 }
 
 fn block(protocol: Protocol) -> Message<'static> {
+    block_with(55, protocol)
+}
+
+fn block_with(monitor_errid: u16, protocol: Protocol) -> Message<'static> {
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol };
-    Message::Nblock { socket, monitor_errid: 55, time: Ticks(0) }
+    Message::Nblock { socket, monitor_errid, time: Ticks(0) }
 }
 
 fn piece(data: &[u8]) -> Message<'_> {
@@ -78,6 +82,15 @@ fn a_datagram_that_a_monitor_blocked_is_told_and_the_next_one_follows() {
     let (mut client, _endpoint) = opened(Open::Udp { local }, &[block(Protocol::Udp), next]);
     assert_denied(client.receive(1, LONG), "socket 1, UDP on 0.0.0.0:0");
     assert_eq!(client.receive(1, LONG).unwrap().unwrap().data, b"next");
+}
+
+#[test]
+fn a_monitor_that_crashed_is_told_as_such() {
+    let local = "0.0.0.0:0".parse().unwrap();
+    let (mut client, _endpoint) = opened(Open::Udp { local }, &[block_with(0, Protocol::Udp)]);
+    let error = client.receive(1, LONG).unwrap_err();
+    let told = "socket 1, UDP on 0.0.0.0:0: a monitor crashed at what came, which is blocked";
+    assert_eq!((error.word(), error.to_string().as_str()), ("denied", told));
 }
 
 #[test]
