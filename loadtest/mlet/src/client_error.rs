@@ -121,7 +121,7 @@ pub enum ClientError {
     },
     /// Of the numbers that were given for sockets none is left.
     NoSktid,
-    /// The endpoint was taken over by another experiment.
+    /// The endpoint has suspended the session (SUSPD), which is over: another experiment needs it, or it is being ended.
     Suspended(Awaited),
     /// A message breaks the rules.
     Malformed(MessageType),
@@ -185,7 +185,7 @@ impl fmt::Display for ClientError {
                 "no socket is left for it: of the numbers that may be used each is open at the endpoint, or there is none",
             ),
             Self::Suspended(awaited) => {
-                write!(f, "the endpoint serves another experiment now{awaited}")
+                write!(f, "the endpoint has suspended the session{awaited}")
             }
             Self::Malformed(message_type) => {
                 write!(f, "the endpoint sent a malformed {message_type}")

@@ -68,7 +68,7 @@ class EndpointLeft(MletError):
 
 
 class Suspended(MletError):
-    """The endpoint serves a more important experiment now; the session is over."""
+    """The endpoint has suspended the session, which is over: another experiment needs it, or it is being ended."""
 
     word = "suspended"
 

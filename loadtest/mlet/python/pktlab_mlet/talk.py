@@ -363,7 +363,7 @@ class Talk:
 
     def _take(self, message_type: int, payload: bytes) -> None:
         if message_type == messages.SUSPD:
-            raise Suspended("the endpoint serves a more important experiment now")
+            raise Suspended("the endpoint has suspended the session")
         if message_type not in (messages.RESULT, messages.MDATA):
             self._notifications.keep(messages.notification(message_type, payload, self._came))
             return

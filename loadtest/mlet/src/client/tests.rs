@@ -68,8 +68,7 @@ fn an_endpoint_that_leaves_or_is_suspended_or_errs_ends_the_experiment() {
     assert!(told.starts_with(left), "{told}");
     let (mut suspended, _endpoint) = client(&[Message::Suspd], false);
     let told = suspended.request(&CLOSE).unwrap_err().to_string();
-    let over =
-        "the endpoint serves another experiment now; the answer to NCLOSE (socket 1) had been";
+    let over = "the endpoint has suspended the session; the answer to NCLOSE (socket 1) had been";
     assert!(told.starts_with(over), "{told}");
     for (request, sent, malformed) in [
         (true, &[0x40, 0, 0, 1, 0][..], MessageType::RESULT),
