@@ -17,6 +17,7 @@ use packetlab::program::Program;
 use packetlab::time::Ticks;
 
 use crate::client::Client;
+use crate::ip::Header;
 use crate::mlet_error::MletError;
 use crate::talk::after;
 
@@ -140,7 +141,10 @@ fn take<P: Probes>(
         Message::Ntag { sktid: SKTID, tag, time, status } => {
             let number = tag.wrapping_sub(1);
             if status != Status::SUCCESS {
-                return Err(MletError::Failed(format!("packet {number} was not sent: {status}")));
+                let packet = probes.packet(number);
+                let target = Header::read(&packet).map(|header| header.destination());
+                let to = target.map(|target| format!(" to {target}")).unwrap_or_default();
+                return Err(MletError::Failed(format!("packet {number}{to}: {status}")));
             }
             if let Some(probe) = sent.get_mut(&number) {
                 probe.sent = Some(time);

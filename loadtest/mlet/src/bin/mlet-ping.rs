@@ -286,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_does_not_leave_is_told_with_its_target() {
+        for (way, target) in [(v4_way(), "192.0.2.7"), (v6_way(), "2001:db8::7")] {
+            let session = scripted_endpoint::start(|request, answers| match *request {
+                Message::Nsend { sktid, tag, .. } => {
+                    Message::Result(Outcome::SUCCESS).encode(answers).unwrap();
+                    let (time, status) = (scripted_endpoint::CLOCK, mlet::Status::EPKTNOTSENT);
+                    Message::Ntag { sktid, tag, time, status }.encode(answers).unwrap();
+                }
+                _ => scripted_endpoint::original(request, answers),
+            });
+            let error = ping(&mut client(session), way, 1, PACE).unwrap_err().to_string();
+            assert_eq!(error, format!("packet 0 to {target}: EPKTNOTSENT (65): packet not sent"));
+        }
+    }
+
+    #[test]
     fn an_endpoint_without_ipv6_cannot_ping_its_targets() {
         let session = scripted_endpoint::start(scripted_endpoint::original);
         let error = Way::to(&mut client(session), TARGET_V6.into()).unwrap_err().to_string();
