@@ -145,7 +145,7 @@ def played() -> Iterator[Tuple[socket.socket, Played]]:
 class ConnectionsTest(unittest.TestCase):
     def test_any_number_of_servers_is_connected_to_and_what_is_none_is_told(self) -> None:
         bad = {"192.0.2.7:9001": "refused", "192.0.2.7:http": "unresolved", "192.0.2.7:0": "failed"}
-        bad["192.0.2.7:65536"] = "unresolved"
+        bad["192.0.2.7:65536"] = "failed"
         with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
             # They stand when 256 have been asked for.
             servers = ["192.0.2.7:8255"] * 256 + list(bad) + ["192.0.2.7"] * 44

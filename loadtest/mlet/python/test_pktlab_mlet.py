@@ -217,10 +217,10 @@ class SessionTest(unittest.TestCase):
         udp, raw = endpoint.udp(), endpoint.raw()
         far.recv(100)
         for said, ask in (
-            ("port: 70000 is not from 1 to 65535", lambda: endpoint.connect("192.0.2.7", 70000)),
-            ("port: 0 is not from 1 to 65535", lambda: endpoint.connect("192.0.2.7", 0)),
-            ("port: 70000 is not from 1 to 65535", lambda: udp.send(b"x", "192.0.2.7", 70000)),
-            ("port: 0 is not from 1 to 65535", lambda: udp.send(b"x", "192.0.2.7", 0)),
+            ("192.0.2.7:70000: port 70000 is not from 1 to 65535", lambda: endpoint.connect("192.0.2.7", 70000)),
+            ("192.0.2.7:0: port 0 is not from 1 to 65535", lambda: endpoint.connect("192.0.2.7", 0)),
+            ("192.0.2.7:70000: port 70000 is not from 1 to 65535", lambda: udp.send(b"x", "192.0.2.7", 70000)),
+            ("192.0.2.7:0: port 0 is not from 1 to 65535", lambda: udp.send(b"x", "192.0.2.7", 0)),
             ("port: -1 is not from 0 to 65535", lambda: endpoint.listen(-1)),
             ("localhost is no IP address", lambda: endpoint.listen(0, "localhost")),
             ("localhost is no IP address", lambda: endpoint.udp(0, "localhost")),
@@ -851,7 +851,7 @@ class ArgumentsTest(unittest.TestCase):
         for words, why in (
             (["fetch_page.py"], "an argument is missing"),
             (["fetch_page.py", "a:http"], "a:http has no address: it is no HOST or HOST:PORT"),
-            (["fetch_page.py", "a:0"], "port: 0 is not from 1 to 65535"),
+            (["fetch_page.py", "a:0"], "a:0: port 0 is not from 1 to 65535"),
             (["time_datagrams.py", "a", "0"], "'0' is no whole number from 1 to 65535"),
             (["time_datagrams.py", "a", "9", "0"], "'0' is no whole number from 1 to 65535"),
             (["time_datagrams.py", "a", "9", "few"], "'few' is no whole number from 1 to 65535"),

@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use packetlab::address::HostPort;
 use packetlab::message::Family;
 
+use crate::client_error::ClientError;
 use crate::lines::{complain, print_line};
 use crate::mlet_error::MletError;
-use crate::names::no_address;
+use crate::names::{host_port, no_address};
 
 /// Exit code of a mlet whose arguments make no sense. The same number as clap's.
 pub const USAGE_ERROR: u8 = 2;
@@ -133,13 +134,10 @@ pub fn without_options(words: &[String]) -> Result<&[String], MletError> {
 /// # Errors
 /// It is none, or the port is 0; why.
 pub fn host(name: &str) -> Result<String, MletError> {
-    match HostPort::parse(name) {
-        Ok(HostPort { port: Some(0), .. }) => Err(MletError::Failed(format!(
-            "nothing can be sent to {}: ports are numbers from 1 to 65535",
-            name.escape_debug()
-        ))),
+    match host_port(name) {
         Ok(_) => Ok(name.to_owned()),
-        Err(error) => Err(MletError::Failed(error.to_string())),
+        Err(ClientError::Unresolved { cause, .. }) => Err(MletError::Failed(cause.to_string())),
+        Err(error) => Err(error.into()),
     }
 }
 

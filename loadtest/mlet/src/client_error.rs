@@ -114,10 +114,12 @@ pub enum ClientError {
         /// Why not.
         cause: io::Error,
     },
-    /// Nothing can be sent to port 0.
+    /// Nothing can be sent to a port that is 0 or above 65535.
     NoPort {
-        /// The address.
-        remote: SocketAddr,
+        /// The server, with the port.
+        server: String,
+        /// The port.
+        port: String,
     },
     /// Of the numbers that were given for sockets none is left.
     NoSktid,
@@ -178,8 +180,8 @@ impl fmt::Display for ClientError {
             Self::Unresolved { name, cause } => {
                 write!(f, "{} has no address: {cause}", name.escape_debug())
             }
-            Self::NoPort { remote } => {
-                write!(f, "nothing can be sent to {remote}: ports are numbers from 1 to 65535")
+            Self::NoPort { server, port } => {
+                write!(f, "{}: port {port} is not from 1 to 65535", server.escape_debug())
             }
             Self::NoSktid => f.write_str(
                 "no socket is left for it: of the numbers that may be used each is open at the endpoint, or there is none",

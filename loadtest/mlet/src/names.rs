@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-use packetlab::address::HostPort;
+use packetlab::address::{AddressError, HostPort};
 use packetlab::message::Family;
 
 use crate::client_error::ClientError;
@@ -28,9 +28,23 @@ fn addresses(
     default_port: u16,
 ) -> Result<impl Iterator<Item = SocketAddr> + use<>, ClientError> {
     let failed = |cause| unresolved(name, cause);
-    let HostPort { host, port } =
-        HostPort::parse(name).map_err(|error| failed(io::Error::other(error)))?;
+    let HostPort { host, port } = host_port(name)?;
     (host, port.unwrap_or(default_port)).to_socket_addrs().map_err(failed)
+}
+
+/// The host and perhaps the port of a server.
+pub(crate) fn host_port(name: &str) -> Result<HostPort, ClientError> {
+    match HostPort::parse(name) {
+        Ok(HostPort { port: Some(0), .. }) => Err(no_port(name, "0".to_owned())),
+        Err(AddressError::BadPort { port, .. }) if port.bytes().all(|c| c.is_ascii_digit()) => {
+            Err(no_port(name, port))
+        }
+        parsed => parsed.map_err(|error| unresolved(name, io::Error::other(error))),
+    }
+}
+
+fn no_port(name: &str, port: String) -> ClientError {
+    ClientError::NoPort { server: name.to_owned(), port }
 }
 
 fn unresolved(name: &str, cause: io::Error) -> ClientError {
@@ -89,6 +103,18 @@ mod tests {
         assert_eq!(found("[::1]:8080"), "[::1]:8080".parse().unwrap());
         let error = resolve("127.0.0.1:http", 80).unwrap_err();
         assert!(error.to_string().starts_with("127.0.0.1:http has no address"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_named_and_is_a_bad_request() {
+        for port in ["0", "65536", "70000", "99999999999"] {
+            let server = format!("127.0.0.1:{port}");
+            let error = resolve(&server, 80).unwrap_err();
+            assert_eq!(error.word(), "bad_request");
+            let told = format!("{server}: port {port} is not from 1 to 65535");
+            assert_eq!(error.to_string(), told);
+            assert_eq!(crate::arguments::host(&server).unwrap_err().to_string(), told);
+        }
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl Talk {
         | Message::Nopen { open: Open::TcpConnect { remote, .. }, .. } = *request
             && remote.port() == 0
         {
-            return Err(ClientError::NoPort { remote });
+            return Err(ClientError::NoPort { server: remote.to_string(), port: "0".to_owned() });
         }
         let mut state = self.lock();
         let ticket = state.exchange.ask(request)?;

@@ -207,10 +207,10 @@ def resolve(host: str, port: int, family: Optional[int] = None) -> Address:
     ('127.0.0.1', 80)
     >>> resolve("127.0.0.1", 70000)
     Traceback (most recent call last):
-    pktlab_mlet.errors.MletError: port: 70000 is not from 1 to 65535
+    pktlab_mlet.errors.MletError: 127.0.0.1:70000: port 70000 is not from 1 to 65535
     """
     wanted = {4: socket.AF_INET, 6: socket.AF_INET6}
-    number("port", port, 2, least=1)
+    _check_port(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
@@ -236,12 +236,17 @@ def host_port(text: str, default_port: int) -> Address:
     pktlab_mlet.errors.Unresolved: www.example:http has no address: it is no HOST or HOST:PORT
     """
     is_bare_ipv6 = text.count(":") > 1 and not text.startswith("[")
-    found = re.fullmatch(r"(?:\[([^][\s]+)\]|([^][:\s]+))(?::([0-9]{1,5}))?", f"[{text}]" if is_bare_ipv6 else text)
-    if found is None or int(found[3] or 0) > 0xFFFF:
+    found = re.fullmatch(r"(?:\[([^][\s]+)\]|([^][:\s]+))(?::([0-9]{1,20}))?", f"[{text}]" if is_bare_ipv6 else text)
+    if found is None:
         raise Unresolved(f"{text} has no address: it is no HOST or HOST:PORT")
-    port = default_port if found[3] is None else int(found[3])
-    number("port", port, 2, least=1)
-    return found[1] or found[2], port
+    host, port = found[1] or found[2], default_port if found[3] is None else int(found[3])
+    _check_port(host, port)
+    return host, port
+
+
+def _check_port(host: str, port: int) -> None:
+    if port not in range(1, 0x10000):
+        raise MletError(f"{told((host, port))}: port {port} is not from 1 to 65535")
 
 
 def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:
