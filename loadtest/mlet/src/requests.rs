@@ -77,7 +77,7 @@ impl Talk {
         };
         let take =
             |exchange: &mut Exchange| exchange.notification(sktid, &[MessageType::NTAG], is_wanted);
-        let awaited = || format!("word that packet {tag} has left ({})", self.socket_told(sktid));
+        let awaited = || format!("news that packet {tag} has left ({})", self.socket_told(sktid));
         let news = self.notification(take, self.deadline(timeout), awaited).await?;
         match news.message() {
             Message::Ntag { time, status: Status::SUCCESS, .. } => {

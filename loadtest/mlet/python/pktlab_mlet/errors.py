@@ -102,7 +102,7 @@ class Unread(Silence):
 
     def __init__(self, request: str, waited: float) -> None:
         super().__init__(request, waited)
-        self.args = (f"the endpoint reads nothing: it did not take {request} in {waited:.3f} s",)
+        self.args = (f"the endpoint did not take {request} in {waited:.3f} s",)
 
 
 class TooMuchKept(MletError):

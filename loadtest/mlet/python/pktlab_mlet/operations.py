@@ -169,7 +169,7 @@ class SocketOps:
 
     async def sent(self, tag: int, timeout: Optional[float]) -> Sent:
         places = [Place(self.sktid, Sent, tag)]
-        news = await self._next(places, self.talk.deadline(timeout), f"word that packet {tag} has left")
+        news = await self._next(places, self.talk.deadline(timeout), f"news that packet {tag} has left")
         assert isinstance(news, Sent)
         if news.status != 0:
             kind = Denied if news.status in DENIALS else NotSent
@@ -264,7 +264,9 @@ class SocketOps:
             if news is not None or state < 0:
                 raise connection_failed(news.code if news else 0, state, what, waited)
             if deadline is not None and talk.monotonic() >= deadline:
-                raise Silence(f"word of the connection to {told(remote)}", waited)
+                silence = Silence(f"the connection to {told(remote)}", waited)
+                silence.args = (f"{what}: the endpoint told nothing of it, given up after {waited:.3f} s",)
+                raise silence
 
     async def _state(self, deadline: Optional[float]) -> int:
         """The socket's state in memory; 0 if the endpoint does not tell in time."""

@@ -307,7 +307,7 @@ def take_in(talk: Talk, stream: SocketStream) -> None:
     if data:
         talk.push(data)
     else:
-        talk.end("the endpoint has left")
+        talk.end("the endpoint left")
 
 
 class Connecting:
