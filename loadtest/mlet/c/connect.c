@@ -3,7 +3,8 @@
  * line. After so many seconds in all (60) it fails: an endpoint or a server may say nothing for ever.
  *
  * It knows what docs/spec/protocol.md says of mlets (2) and messages (1), which is the contract of the original: the session
- * is on descriptor 0, EPADDR in the environment, nothing else. So it runs under pktxpmgr as it does under the original. */
+ * is on descriptor 0, EPADDR in the environment, nothing else. So it runs under pktxpmgr as it does under the original, which
+ * never calls it with --check-args, as pktxpmgr --check-mlet does to ask whether the words behind it are right. */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdint.h>
@@ -65,10 +66,15 @@ int main(int argc, char **argv) {
     uint8_t open[19] = {SKTID, IPV4, TCP, 0, 1};
     uint64_t stood = 0;
     size_t len;
+    int is_check = argc > 1 && strcmp(argv[1], "--check-args") == 0;
+
+    argv += is_check, argc -= is_check;
     int port = argc > 2 ? atoi(argv[2]) : 0, seconds = argc > 3 ? atoi(argv[3]) : 60;
 
     if (argc > 4 || port < 1 || port > 65535 || seconds < 1 || inet_pton(AF_INET, argv[1], open + 13) != 1)
         return fprintf(stderr, "usage: connect IPV4 PORT [SECONDS]\n"), 2;
+    if (is_check)
+        return puts("arguments ok"), 0;
     open[17] = (uint8_t)(port >> 8);
     open[18] = (uint8_t)port;
     signal(SIGALRM, late);

@@ -1,4 +1,4 @@
-//! A mlet in C without a library, which knows the original's contract alone.
+//! A mlet in C without a library, which knows the original's contract, and how it is asked about its arguments.
 
 use super::*;
 
@@ -32,6 +32,21 @@ fn a_mlet_in_c_does_not_wait_for_ever_for_an_endpoint_that_says_nothing() {
     let ended = command.output().unwrap();
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!((ended.status.code(), &*told), (Some(1), "connect: it took too long\n"));
+}
+
+#[test]
+fn a_mlet_in_c_judges_its_arguments_before_a_run() {
+    let place = Place(std::env::temp_dir().join(format!("c-mlet-check-{}", std::process::id())));
+    std::fs::create_dir(&place.0).unwrap();
+    let program = compiled(&place.0);
+    for (port, code, answer) in [("1", 0, "arguments ok\n"), ("70000", 2, "")] {
+        let mut command = std::process::Command::new(&program);
+        command.args(["--check-args", "127.17.0.1", port]).stdin(std::process::Stdio::null());
+        let ended = command.env_clear().output().unwrap();
+        let printed = String::from_utf8(ended.stdout).unwrap();
+        assert_eq!((ended.status.code(), &*printed), (Some(code), answer), "{port}");
+        assert_eq!(ended.stderr.is_empty(), code == 0, "{port}");
+    }
 }
 
 #[tokio::test]
