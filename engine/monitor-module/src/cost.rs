@@ -86,11 +86,11 @@ const LOOP: u64 = 3;
 /// So many of the square of the variables and operands at all loops of a function, for one.
 const AT_LOOPS_SQUARED_FOR_ONE: u64 = 100;
 
-/// What a module consists of, unless it costs too much to compile it.
+/// What a module consists of, and what it costs to compile it.
 ///
 /// # Errors
-/// It does, or is none.
-pub(crate) fn of(file: &[u8]) -> Result<Types, Unfit> {
+/// It costs too much, or is none.
+pub(crate) fn of(file: &[u8]) -> Result<(Types, u64), Unfit> {
     let mut validator = Validator::new_with_features(FEATURES);
     let mut cost = 0_u64;
     let mut types = None;
@@ -109,7 +109,8 @@ pub(crate) fn of(file: &[u8]) -> Result<Types, Unfit> {
         }
     }
     // Whoever reads it says before that its end is missing.
-    types.ok_or_else(|| Unfit::Invalid("it has no end".to_owned()))
+    let types = types.ok_or_else(|| Unfit::Invalid("it has no end".to_owned()))?;
+    Ok((types, cost))
 }
 
 fn bounded(cost: u64) -> Result<(), Unfit> {
@@ -274,3 +275,6 @@ fn class(operator: &Operator<'_>, opcode: u8) -> Class {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ pub fn check(program: &Program) -> Result<Vec<Kind>, Unfit> {
     if file.len() > MODULE_LEN_MAX {
         return Err(Unfit::TooLarge { len_bytes: file.len() });
     }
-    form::check(&cost::of(file)?)
+    form::check(&cost::of(file)?.0)
 }
 
 #[cfg(test)]
