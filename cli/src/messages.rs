@@ -39,9 +39,7 @@ fn folder(path: &Path) -> Result<(), String> {
 fn file(path: &Path) -> Result<(), String> {
     place::check_file(path)?;
     match path.metadata() {
-        Ok(found) if found.is_file() && found.len() > 0 => {
-            Err("it holds something already; name another file".into())
-        }
+        Ok(found) if found.is_file() && found.len() > 0 => Err("it holds something already".into()),
         _ => Ok(()),
     }
 }

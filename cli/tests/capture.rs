@@ -113,7 +113,10 @@ fn what_is_there_already_is_refused_and_left_as_it_is() {
             ["--capture", "captured"],
             "cannot write messages of sessions to captured: it is not empty",
         ),
-        (["--pcap", "m.pcapng"], "to m.pcapng: it holds something already; name another file"),
+        (
+            ["--pcap", "m.pcapng"],
+            "to m.pcapng: it holds something already; name an empty folder with",
+        ),
     ] {
         let ended = home.spawn(&words, &["echo"]).ends();
         assert_eq!(ended.code, Some(3), "{}", ended.stderr);

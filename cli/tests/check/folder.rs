@@ -99,7 +99,7 @@ fn what_a_run_would_refuse_of_the_places_for_messages_is_found_without_one() {
         (["--capture", "file/new"], "to file/new: "),
         (["--capture", "/proc/new"], "to /proc/new: /proc: nothing can be made there; name an"),
         (["--capture", "lost"], "to lost: it is a link that leads nowhere; name an empty folder"),
-        (["--pcap", "file"], "to file: it holds something already; name another file"),
+        (["--pcap", "file"], "to file: it holds something already; name an empty folder with"),
         (["--pcap", "full"], "to full: Is a directory"),
         (["--pcap", "nowhere/m"], "to nowhere/m: No such file or directory"),
         (["--pcap", "/proc/m"], "to /proc/m: nothing can be made there; "),

@@ -44,7 +44,7 @@ impl Pcap {
     pub(super) fn open(path: &Path, run: Option<RunId>) -> io::Result<Self> {
         let file = record_files::open_to_append(path)?;
         if file.metadata()?.len() > 0 {
-            return Err(io::Error::other("it holds something already; name another file"));
+            return Err(io::Error::other("it holds something already"));
         }
         Ok(Self { file, is_begun: false, run, started: (now(), wall()) })
     }
