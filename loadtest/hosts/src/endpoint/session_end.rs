@@ -149,7 +149,7 @@ impl fmt::Display for EndpointError {
             }
             Self::ProgramsMissing { count } => write!(
                 f,
-                "START came but {count} programs that the chain demands did not; \
+                "START came without all programs that the chain demands ({count} missing); \
                  put them into the controller's ProgramDirPath"
             ),
             Self::NoPlace => f.write_str("others that are as important have all places"),

@@ -163,7 +163,12 @@ async fn the_programs_of_the_controllers_chain_must_come_before_start() {
     assert!(link.receive().await.unwrap().is_none());
     link.close().await;
     let session = session.await.unwrap();
-    assert!(matches!(session.end, Err(EndpointError::ProgramsMissing { count: 1 })), "{session:?}");
+    let Err(error @ EndpointError::ProgramsMissing { count: 1 }) = session.end else {
+        panic!("{session:?}");
+    };
+    let told = "START came without all programs that the chain demands (1 missing); \
+                put them into the controller's ProgramDirPath";
+    assert_eq!(error.to_string(), told);
     assert!(!session.started);
 }
 
