@@ -160,6 +160,22 @@ class SessionTest(unittest.TestCase):
         with self.assertRaisesRegex(MletError, "malformed"):
             endpoint.write_memory(0, b"x")
 
+    def test_a_result_of_a_monitor_without_its_index_or_code_is_malformed(self) -> None:
+        for short in ("0012", "00120001", "0013"):
+            endpoint, _far = session(message(0x40, bytes.fromhex(short)))
+            with self.assertRaisesRegex(MletError, "NOPEN.*: the endpoint sent a malformed RESULT"):
+                endpoint.udp()
+
+    def test_a_notification_of_no_family_or_protocol_is_malformed(self) -> None:
+        rests = ((0x61, "NSTAT", 9), (0x62, "NDATA", 1 << 20), (0x63, "NDROP", 24), (0x64, "NBLOCK", 10))
+        for kind, name, rest in rests:
+            for socket_of in (b"\1\1\6", b"\1\4\1"):
+                endpoint, far = session(b"")
+                with flood(far, message(kind, socket_of + b"\1" * rest)):
+                    with self.assertRaisesRegex(MletError, f"the endpoint sent a malformed {name} of {3 + rest} bytes"):
+                        endpoint.notification()
+                    endpoint.end()
+
     def test_a_malformed_notification_is_named(self) -> None:
         for kind, name in ((0x60, "NTAG"), (0x61, "NSTAT"), (0x62, "NDATA"), (0x63, "NDROP"), (0x64, "NBLOCK")):
             endpoint, _ = session(message(kind, b"\1\4"))

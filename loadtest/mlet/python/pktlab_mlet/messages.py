@@ -29,6 +29,9 @@ RESULT, MDATA, NTAG, NSTAT, NDATA, NDROP, NBLOCK, SUSPD = 0x40, 0x41, 0x60, 0x61
 
 _NAMES = {NTAG: "NTAG", NSTAT: "NSTAT", NDATA: "NDATA", NDROP: "NDROP", NBLOCK: "NBLOCK"}
 
+_MONITOR_WORDS = {0x0012: 2, 0x0013: 1}
+"""The least that a RESULT of a monitor says of it: its index, and the code of one that rejected."""
+
 PAYLOAD_MAX = 0xFFFFFF
 """Bytes that a message holds at most."""
 
@@ -116,9 +119,9 @@ def encode(message_type: int, payload: bytes, what: str) -> bytes:
 
 def check_result(what: str, payload: bytes) -> None:
     """Raises unless a RESULT says success."""
-    if len(payload) not in (0, 2, 4, 6):
+    status, *monitor = struct.unpack(f"!{len(payload) // 2}H", payload) if len(payload) in (2, 4, 6) else (0,)
+    if len(payload) not in (0, 2, 4, 6) or len(monitor) < _MONITOR_WORDS.get(status, 0):
         raise MletError(f"{what}: the endpoint sent a malformed RESULT")
-    status, *monitor = struct.unpack(f"!{len(payload) // 2}H", payload) or (0,)
     if status != 0:
         words = ("monitor", "its code")
         detail = ", ".join(f"{word} {number}" for word, number in zip(words, monitor))
@@ -135,6 +138,7 @@ def notification(message_type: int, payload: bytes, came: int) -> Notification:
             return Sent(sktid, tag, when, status, came)
         if message_type in (NSTAT, NDATA):
             sktid, family, protocol, when = struct.unpack_from("!BBBQ", payload)
+            _check_socket(family, protocol)
             rest = payload[11:]
             if message_type == NSTAT:
                 if len(rest) == 1:
@@ -145,15 +149,23 @@ def notification(message_type: int, payload: bytes, came: int) -> Notification:
                 return Received(sktid, when, remote, data, came)
             return Received(sktid, when, None, rest, came)
         if message_type == NDROP:
-            sktid, _, _, first, last, units, count = struct.unpack("!BBBQQII", payload)
+            sktid, family, protocol, first, last, units, count = struct.unpack("!BBBQQII", payload)
+            _check_socket(family, protocol)
             return Dropped(sktid, first, last, units, count, came)
         if message_type == NBLOCK:
-            sktid, _, _, code, when = struct.unpack("!BBBHQ", payload)
+            sktid, family, protocol, code, when = struct.unpack("!BBBHQ", payload)
+            _check_socket(family, protocol)
             return Blocked(sktid, when, code, came)
     except (struct.error, ValueError):
         kind, length = _NAMES[message_type], len(payload)
         raise MletError(f"the endpoint sent a malformed {kind} of {length} bytes; the session is over") from None
     return Unknown(-1, message_type, payload, came)
+
+
+def _check_socket(family: int, protocol: int) -> None:
+    """Raises unless there are sockets of these."""
+    if family not in (4, 6) or protocol not in (RAW, TCP, UDP):
+        raise ValueError("no such socket")
 
 
 def _peer(family: int, data: bytes) -> Tuple[Address, bytes]:
