@@ -28,6 +28,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use command_line::units::duration;
 use engine::sys::socket::untaken_len;
+use engine::sys::supervisor::MletStatus;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use packetlab::frame::Framer;
@@ -52,6 +53,9 @@ const UNUSABLE: u8 = 3;
 
 /// Exit code where the machine does not let it (EX_SOFTWARE).
 const FAILED: u8 = 70;
+
+/// How long a mlet that has closed its session early may take to end, so that it can be told how it did.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the kernel may still count of a message that was read, at the moment when it tells of it, in bytes.
 const LEFT_MAX: usize = 1;
@@ -136,6 +140,11 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
+fn mlet_status(status: ExitStatus) -> Option<MletStatus> {
+    let code = status.code().map(MletStatus::Code);
+    code.or_else(|| status.signal().map(MletStatus::Signal))
+}
+
 /// As a shell tells it.
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?));
@@ -153,8 +162,15 @@ fn replay(options: &Options) -> Result<ExitStatus, ReplayError> {
         let (mut child, endpoint) = start(options, &recording)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok());
         let played = interrupts.unless(async {
-            let difference = endpoint.play(&recording, options.timeout).await;
-            difference.map_err(|difference| ReplayError::Differs(path.clone(), difference))?;
+            if let Err(mut difference) = endpoint.play(&recording, options.timeout).await {
+                if difference.is_end()
+                    && let Ok(Ok(status)) = timeout(END_PATIENCE, child.wait()).await
+                    && let Some(status) = mlet_status(status)
+                {
+                    difference.ended(status);
+                }
+                return Err(ReplayError::Differs(path.clone(), difference));
+            }
             match timeout(options.timeout, child.wait()).await {
                 Ok(status) => Ok(status?),
                 Err(_) => Err(ReplayError::Stays(options.timeout)),

@@ -67,7 +67,14 @@ fn the_first_difference_is_shown_in_words_and_the_mlet_is_ended() {
             3,
             "56 bytes, NSEND socket 1: 33 bytes, peer 127.77.0.1:53, at once, tag 1234\n  from byte 36 on: recorded",
         ),
-        ("exit 0".into(), 1, "came:     the end of its session\n"),
+        ("exit 0".into(), 1, "came:     the end of its session; mlet exit code 0\n"),
+        ("exit 7".into(), 1, "came:     the end of its session; mlet exit code 7\n"),
+        ("kill -9 $$".into(), 1, "came:     the end of its session; mlet signal 9\n"),
+        (
+            "exec <&-; exec 0</dev/null; exec sleep 1000".into(),
+            1,
+            "came:     the end of its session\n",
+        ),
         (
             right.clone() + "printf '\\053\\000\\000\\001\\001' >&0",
             9,

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use engine::sys::supervisor::MletStatus;
 use packetlab::message::{HEADER_LEN, Header, Message, MessageType};
 use packetlab::time::Ticks;
 use packetlab::words::counted;
@@ -32,6 +33,7 @@ pub(super) struct Difference {
     line: usize,
     expected: String,
     came: String,
+    is_end: bool,
     /// Where two messages of the same words differ, and what was said before its turn.
     detail: String,
 }
@@ -43,7 +45,7 @@ pub(super) struct Difference {
 /// ```
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, expected, came, detail } = self;
+        let Self { line, expected, came, detail, .. } = self;
         writeln!(f, "line {line}: the mlet does not do what is recorded")?;
         write!(f, "  recorded: {expected}\n  came:     {came}{detail}")
     }
@@ -56,6 +58,7 @@ impl Difference {
             What::MletSays(expected) => told(expected),
             _ => "the end of its session".to_owned(),
         };
+        let is_end = matches!(heard, Heard::End);
         let (came, detail) = match (&step.what, heard) {
             (What::MletSays(expected), Heard::Message(came)) => {
                 let came = front(expected, &came);
@@ -69,7 +72,7 @@ impl Difference {
             (_, Heard::End) => ("the end of its session".to_owned(), String::new()),
             (_, Heard::Nothing) => (nothing_within(waited), String::new()),
         };
-        Some(Self { line: step.line, expected, came, detail })
+        Some(Self { line: step.line, expected, came, is_end, detail })
     }
 
     /// The same of a mlet that has said what is recorded later, at this step.
@@ -84,13 +87,28 @@ impl Difference {
     /// The mlet does not read what the endpoint says at this step.
     pub(super) fn unread(step: &Step, waited: Duration) -> Self {
         let expected = "that it reads what the endpoint says".to_owned();
-        Self { line: step.line, expected, came: nothing_within(waited), detail: String::new() }
+        Self::nothing_came(step, expected, waited)
     }
 
     /// The mlet does not end though its endpoint has.
     pub(super) fn stays(step: &Step, waited: Duration) -> Self {
         let expected = "the end of its session, as the endpoint ends here".to_owned();
-        Self { line: step.line, expected, came: nothing_within(waited), detail: String::new() }
+        Self::nothing_came(step, expected, waited)
+    }
+
+    fn nothing_came(step: &Step, expected: String, waited: Duration) -> Self {
+        let (came, detail) = (nothing_within(waited), String::new());
+        Self { line: step.line, expected, came, is_end: false, detail }
+    }
+
+    /// The mlet has closed its session instead, and may have ended.
+    pub(super) fn is_end(&self) -> bool {
+        self.is_end
+    }
+
+    /// The mlet has ended so.
+    pub(super) fn ended(&mut self, status: MletStatus) {
+        let _ = write!(self.came, "; mlet {status}");
     }
 }
 
