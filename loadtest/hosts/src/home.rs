@@ -46,6 +46,8 @@ const PROGRAM: &[u8] = include_bytes!("../monitors/wat/pass_all.wasm");
 /// What the names of the directories of homes begin with, and the file in each that its process has locked.
 const NAME_START: &str = "pktfleet-demo-";
 const LOCK: &str = "lock";
+/// A home in the making to which nothing was added for so long is not being made any more.
+const MAKING_MAX: Duration = Duration::from_secs(60);
 /// Endpoint 1 has the address after this one.
 const ADDRESS_BASE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 
@@ -180,10 +182,20 @@ fn remove_deserted(home: &Path) {
     let own = Uid::effective().as_raw();
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        let is_home = name.starts_with(NAME_START.as_bytes())
-            && path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == own);
-        // What has no lock is to be kept, or is just being made.
-        if is_home && File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+        let is_finished = name.starts_with(NAME_START.as_bytes());
+        // As `packetlab_home` calls one in the making.
+        let is_unfinished =
+            name.strip_prefix(b".").is_some_and(|name| name.starts_with(NAME_START.as_bytes()));
+        let Ok(found) = path.symlink_metadata() else { continue };
+        if !(is_finished || is_unfinished) || !found.is_dir() || found.uid() != own {
+            continue;
+        }
+        let is_deserted = match is_unfinished {
+            true => found.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAKING_MAX)),
+            // What has no lock is to be kept, or has just been made.
+            false => File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()),
+        };
+        if is_deserted {
             let _ = fs::remove_dir_all(&path);
         }
     }
@@ -324,5 +336,21 @@ mod tests {
         drop(home(false));
         assert_eq!(places.each_ref().map(|place| place.exists()), [true, true, false]);
         fs::remove_dir_all(&places[1]).unwrap();
+    }
+
+    #[test]
+    fn the_next_home_takes_away_what_was_being_made_a_minute_ago() {
+        let place = |age| {
+            let name = format!(".{NAME_START}{:016x}.0", RandomState::new().hash_one(age));
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir_all(path.join("keys")).unwrap();
+            let at = SystemTime::now() - age;
+            File::open(&path).unwrap().set_modified(at).unwrap();
+            path
+        };
+        let places = [MAKING_MAX / 2, MAKING_MAX * 2].map(place);
+        drop(Home::create(1, false, Surroundings::default()).unwrap());
+        assert_eq!(places.each_ref().map(|place| place.exists()), [true, false]);
+        fs::remove_dir_all(&places[0]).unwrap();
     }
 }
