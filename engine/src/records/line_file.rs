@@ -26,7 +26,7 @@ pub(super) trait Durable {
 impl Durable for File {
     fn sync(&mut self) -> io::Result<()> {
         if record_files::is_removed(self) {
-            return Err(io::Error::other("the file was removed"));
+            return Err(record_files::removed());
         }
         match self.sync_data() {
             // Pipes and terminals have nothing to sync.

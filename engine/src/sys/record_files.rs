@@ -104,6 +104,11 @@ pub(crate) fn is_removed(file: &File) -> bool {
     file.metadata().is_ok_and(|file| file.is_file() && file.nlink() == 0)
 }
 
+/// What is said of such a file.
+pub(crate) fn removed() -> io::Error {
+    io::Error::other("the file was removed")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;

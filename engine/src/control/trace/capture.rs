@@ -59,8 +59,11 @@ impl Place for Capture {
             record_files::append_whole(self.file(shown.session)?, lines.as_bytes())?;
         }
         // The last that is shown of a session.
-        if matches!((&shown.news, shown.from), (TeeNews::Over, Sender::Mlet)) {
-            self.open.remove(&shown.session);
+        if matches!((&shown.news, shown.from), (TeeNews::Over, Sender::Mlet))
+            && let Some(file) = self.open.remove(&shown.session)
+            && record_files::is_removed(&file)
+        {
+            return Err(record_files::removed());
         }
         Ok(())
     }
@@ -182,6 +185,21 @@ mod tests {
         assert!(capture.open.is_empty());
         let error = Capture::open(&folder, None).err().unwrap().to_string();
         assert!(error.contains("it is not empty"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_removed_before_its_session_is_over_is_told() {
+        let name = format!("pktxpmgr-capture-removed-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let mut capture = Capture::open(&folder, None).unwrap();
+        for session in [7, 8] {
+            capture.take(&closes(session)).unwrap();
+        }
+        std::fs::remove_file(folder.join("7.jsonl")).unwrap();
+        let mut over = |session| capture.take(&shown(session, Sender::Mlet, TeeNews::Over));
+        over(8).unwrap();
+        assert_eq!(over(7).unwrap_err().to_string(), "the file was removed");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
