@@ -171,8 +171,9 @@ impl DemoError {
             Self::NoSuchEndpoint(_) => 2,
             Self::Binary(_) => 3,
             Self::FewFds { .. } => 6,
+            Self::Home(error) | Self::Hosts(HostsError::Home(error)) => error.exit_code(),
             Self::Interrupted(interrupt) => interrupt.exit_code(),
-            Self::Home(_) | Self::Hosts(_) | Self::Pktxpmgr(_) | Self::Io(_) => 70,
+            Self::Hosts(HostsError::Host(_)) | Self::Pktxpmgr(_) | Self::Io(_) => 70,
         }
     }
 }

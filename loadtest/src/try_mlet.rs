@@ -138,11 +138,12 @@ impl TryError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Binary(_) => 3,
+            Self::Home(error) | Self::Hosts(HostsError::Home(error)) => error.exit_code(),
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Pktxpmgr(status) => {
                 Some(code_of(*status)).filter(|code| *code != 0).unwrap_or(NOT_RUN)
             }
-            Self::Home(_) | Self::Hosts(_) | Self::Io(_) | Self::NotStarted(_) => NOT_RUN,
+            Self::Hosts(HostsError::Host(_)) | Self::Io(_) | Self::NotStarted(_) => NOT_RUN,
         }
     }
 }

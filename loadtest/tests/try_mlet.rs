@@ -196,6 +196,23 @@ fn a_mlet_is_ended_when_its_time_is_over() {
 }
 
 #[test]
+fn where_no_home_can_be_made_the_machine_is_blamed_and_not_a_defect() {
+    let folder = folder("try-nowhere");
+    let run = |word, mlet| {
+        let mut command = pktfleet_command(&folder, &[word]);
+        let ended = command.args(mlet).env("TMPDIR", folder.join("none")).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    for (word, mlet) in [("try", Some("/bin/true")), ("demo", None)] {
+        let (code, told) = run(word, mlet);
+        assert_eq!(code, Some(6), "{word}: {told}");
+        let none = "No such file or directory (os error 2) (TMPDIR names another place)";
+        assert!(told.contains(none), "{told}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn what_could_not_be_captured_is_no_success_though_the_mlet_is() {
     let folder = folder("try-lost");
     for pipe in ["m", "go"] {

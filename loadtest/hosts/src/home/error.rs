@@ -38,6 +38,22 @@ pub enum HomeError {
     Chain(ChainError),
 }
 
+impl HomeError {
+    /// As pktxpmgr's own: 6 where the machine takes no files there, else 70.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Home(
+                home::HomeError::File { .. }
+                | home::HomeError::Occupied(_)
+                | home::HomeError::Nameless(_)
+                | home::HomeError::Inexpressible(_),
+            ) => 6,
+            _ => 70,
+        }
+    }
+}
+
 impl fmt::Display for HomeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
