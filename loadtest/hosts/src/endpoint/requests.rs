@@ -128,18 +128,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<End, EndpointError> {
     let mut first = Some(first);
     loop {
-        for (monitor, report) in monitors.take_reports() {
-            match monitor {
-                Some(monitor) => sockets.table().log_crash(monitor, &report),
-                None => sockets.table().log(&report),
-            }
-        }
         let backlogged = sockets.table().is_backlogged();
         let event = tokio::select! {
             received = link.receive(), if !backlogged => Event::Request(received?),
             news = sockets.next() => Event::News(news),
         };
-        let Answer { message, end } = match event {
+        let answer = match event {
             Event::Request(None) => return Ok(End::Closed),
             Event::Request(Some((message_type, _))) if leave_at == Some(message_type) => {
                 return Ok(End::Left);
@@ -148,16 +142,24 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 if let Some(first) = first.take() {
                     first();
                 }
-                answer_if_allowed(sockets, monitors, message_type, payload).await?
+                Some(answer_if_allowed(sockets, monitors, message_type, payload).await?)
             }
-            Event::News(News::Message(message)) => Answer { message, end: None },
+            Event::News(News::Message(message)) => Some(Answer { message, end: None }),
             Event::News(News::Unchecked(number, ndata)) => {
                 sockets.checked(number, monitors.ask_data(ndata).await);
-                continue;
+                None
             }
         };
         in_message.store(true, Ordering::Relaxed);
-        link.send_encoded(&message).await?;
+        // Before the answer, as a mlet may end by that, and its session with it.
+        for report in monitors.take_reports() {
+            link.send_encoded(&report).await?;
+        }
+        let mut end = None;
+        if let Some(answer) = answer {
+            link.send_encoded(&answer.message).await?;
+            end = answer.end;
+        }
         in_message.store(false, Ordering::Relaxed);
         if let Some(end) = end {
             return end;

@@ -10,7 +10,7 @@ use engine::sys::cpu;
 use monitors::{Check, Crash, Monitors, Objection, Scheduling, Verdict};
 use nix::time::{ClockId, clock_gettime};
 use packetlab::key::Hex;
-use packetlab::message::{HEADER_LEN, Message, MessageType, Outcome, Status};
+use packetlab::message::{HEADER_LEN, MONITOR_CRASHED, Message, MessageType, Outcome, Status};
 use packetlab::program::ProgramDigest;
 
 use super::super::chain_limits::Memories;
@@ -25,8 +25,8 @@ pub(in super::super) struct SessionMonitors {
     report_crash: bool,
     /// There was no thread for one of them, which was told of.
     lacked_thread: bool,
-    /// What of crashes is to be told to the controller, with the monitor to blame.
-    reports: Vec<(Option<u16>, String)>,
+    /// What of crashes is to be told to the controller: encoded LINFOs.
+    reports: Vec<Vec<u8>>,
     /// Whose they are, for the log.
     pub(super) endpoint: String,
 }
@@ -182,7 +182,7 @@ impl SessionMonitors {
     }
 
     /// What of crashes has to be told to the controller by now.
-    pub(in super::super) fn take_reports(&mut self) -> Vec<(Option<u16>, String)> {
+    pub(in super::super) fn take_reports(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.reports)
     }
 
@@ -206,8 +206,15 @@ impl SessionMonitors {
 
     fn report(&mut self, monitor: Option<u16>, report: String) {
         tracing::warn!("{}: {report}", self.endpoint);
-        if self.report_crash {
-            self.reports.push((monitor, report));
+        let index = monitor.map(u16::to_le_bytes);
+        let (name, auxiliary) = match &index {
+            Some(index) => (MONITOR_CRASHED, &index[..]),
+            None => (&b"pktfleet"[..], &[][..]),
+        };
+        let (info, mut encoded) = (report.as_bytes(), Vec::new());
+        let linfo = Message::Linfo { name, auxiliary, info };
+        if self.report_crash && linfo.encode(&mut encoded).is_ok() {
+            self.reports.push(encoded);
         }
     }
 }
@@ -250,13 +257,22 @@ mod tests {
             monitors.crashed(0, crash, format_args!("asked about NSEND"));
             (monitors.take_reports(), monitors.places[0].crashes)
         };
-        let told = "its monitors, asked about NSEND, found no thread to go on with".to_owned();
-        assert_eq!(crash(&Crash::NoThread), (vec![(None, told)], 0));
-        assert_eq!(crash(&Crash::NoThread), (vec![], 0));
+        let told = |reports: &[Vec<u8>]| match reports {
+            [encoded] => match Message::decode(MessageType::LINFO, &encoded[HEADER_LEN..]) {
+                Message::Linfo { name, auxiliary, info } => {
+                    format!("{name:?} {auxiliary:?} {}", String::from_utf8_lossy(info))
+                }
+                other => panic!("{other:?}"),
+            },
+            _ => format!("{} reports", reports.len()),
+        };
+        let (reports, crashes) = crash(&Crash::NoThread);
+        let expected = "its monitors, asked about NSEND, found no thread to go on with";
+        assert_eq!(told(&reports), format!("{:?} [] {expected}", b"pktfleet"));
+        assert_eq!((crashes, crash(&Crash::NoThread)), (0, (vec![], 0)));
         let (reports, crashes) = crash(&Crash::Missing("f"));
-        let (monitor, report) = &reports[0];
-        assert_eq!(*monitor, Some(0));
-        assert!(report.starts_with("monitor 0 (abababababababab), asked about NSEND, has no"));
+        let expected = "monitor 0 (abababababababab), asked about NSEND, has no";
+        assert!(told(&reports).starts_with(&format!("{MONITOR_CRASHED:?} [0, 0] {expected}")));
         assert_eq!((reports.len(), crashes), (1, 1));
     }
 }

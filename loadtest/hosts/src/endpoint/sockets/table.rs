@@ -24,7 +24,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 
-use packetlab::message::{MONITOR_CRASHED, Message, Open, Packet, Socket, StateChange, Status};
+use packetlab::message::{Message, Open, Packet, Socket, StateChange, Status};
 use packetlab::time::Ticks;
 
 use super::super::chain_limits::{ChainLimits, SocketPlace};
@@ -396,20 +396,7 @@ impl SocketTable {
 
     /// Leaves a line for the controller's log (LINFO).
     pub(crate) fn log(&mut self, info: &str) {
-        self.leave(Message::Linfo { name: b"pktfleet", auxiliary: b"", info: info.as_bytes() });
-    }
-
-    /// The same of the monitor with this index, which has crashed.
-    pub(crate) fn log_crash(&mut self, monitor: u16, info: &str) {
-        let auxiliary = monitor.to_le_bytes();
-        self.leave(Message::Linfo {
-            name: MONITOR_CRASHED,
-            auxiliary: &auxiliary,
-            info: info.as_bytes(),
-        });
-    }
-
-    fn leave(&mut self, line: Message<'_>) {
+        let line = Message::Linfo { name: b"pktfleet", auxiliary: b"", info: info.as_bytes() };
         let mut encoded = Vec::new();
         if line.encode(&mut encoded).is_ok() {
             self.log.push_back(encoded);

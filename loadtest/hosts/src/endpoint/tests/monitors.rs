@@ -137,10 +137,10 @@ impl Conversation {
         }
     }
 
-    /// What comes next after a request.
+    /// What comes next after a request, but for the controller's log.
     async fn answer(&mut self, request: &Message<'_>) -> String {
         self.link.send(request).await.unwrap();
-        self.next().await
+        self.next_for_mlet().await
     }
 
     /// Supplies monitors in this order, and starts.

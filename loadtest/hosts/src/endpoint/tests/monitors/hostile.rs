@@ -174,12 +174,25 @@ async fn driven(mut harms: Conversation, program: &Program, to: SocketAddr) -> V
     }
     if said == ["40000000"; 2] {
         harms.next().await;
-        said.push(harms.answer(&nopen(1, Open::Udp { local: ANY })).await);
-        said.push(harms.send(to, b"x").await);
-        // The report of its first crash.
-        while !said.last().unwrap().starts_with("65") {
-            said.push(harms.next().await);
+        // The report of its first crash, which comes before the answer to a request.
+        let mut report = None;
+        let packet = Packet::Udp { remote: to, data: b"x" };
+        let send = Message::Nsend { sktid: 1, time: Ticks(0), tag: 0, packet };
+        for request in [nopen(1, Open::Udp { local: ANY }), send] {
+            harms.link.send(&request).await.unwrap();
+            loop {
+                let next = harms.next().await;
+                match next.get(..2) {
+                    Some("65") => report = Some(next),
+                    Some("40") => break said.push(next),
+                    _ => {}
+                }
+            }
         }
+        while report.is_none() {
+            report = Some(harms.next().await).filter(|next| next.starts_with("65"));
+        }
+        said.extend(report);
     }
     said
 }
