@@ -64,7 +64,8 @@ impl<'p> Machine<'p> {
             at += 1;
             let operand = match opcode & 0x08 {
                 0 => i64::from(constant) as u64,
-                _ => self.registers[from],
+                // Where an instruction has no use for a register it may name one that there is not.
+                _ => self.registers.get(from).copied().unwrap_or_default(),
             };
             match opcode & 0x07 {
                 0 if opcode == 0x18 => {
